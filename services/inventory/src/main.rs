@@ -1,0 +1,6 @@
+//! The inventory service.
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    inventory::service(inventory::Config::from_env()).await?.run().await
+}

@@ -1,0 +1,40 @@
+//! What every service must be told, by environment variables of the same names everywhere.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use secrecy::SecretString;
+use telemetry::LogFormat;
+
+/// The part of the configuration that all services share.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// The service's own PostgreSQL database, `postgres://user:password@host/database`.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+
+    /// How many connections to it at most, beside those of the relay.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 10)]
+    pub database_connections: u32,
+
+    /// The NATS server or servers, comma-separated.
+    #[arg(
+        long,
+        env = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
+    pub nats_url: String,
+
+    /// Where the public API listens.
+    #[arg(long, env = "HTTP_ADDR")]
+    pub http_addr: SocketAddr,
+
+    /// Where health, metrics and the operator's endpoints listen; never to be exposed.
+    #[arg(long, env = "ADMIN_ADDR")]
+    pub admin_addr: SocketAddr,
+
+    /// How log lines look: `pretty` or `json`.
+    #[arg(long, env = "LOG_FORMAT", default_value = "pretty")]
+    pub log_format: LogFormat,
+}

@@ -1,0 +1,157 @@
+//! Extractors whose refusals are problem documents.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{ApiError, FieldError};
+
+/// A JSON body, in or out; what cannot be read is a 400, 413, 415 or 422 that says where and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        if !content_type.is_some_and(is_json) {
+            let detail = "the body must be JSON, with Content-Type: application/json";
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                detail,
+            ));
+        }
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| unreadable(&rejection))?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| refused(&error))
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn unreadable(rejection: &BytesRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::new(
+            rejection.status(),
+            "payload-too-large",
+            "the body is larger than 64 KiB",
+        );
+    }
+    ApiError::malformed("the body could not be read")
+}
+
+/// Text that is not JSON is a 400; JSON of the wrong shape a 422 that names the field.
+fn refused(error: &serde_json::Error) -> ApiError {
+    let reason = error.to_string();
+    if !error.is_data() {
+        return ApiError::malformed(format!("the body is not valid JSON: {reason}"));
+    }
+    let field = reason.split('`').nth(1).unwrap_or("body").to_owned();
+    ApiError::invalid(vec![FieldError { field, reason }])
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// A part of the path; one that cannot be what it should be names nothing, hence 404.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        path.map(|path| Self(path.0))
+            .map_err(|rejection: PathRejection| ApiError::not_found(rejection.body_text()))
+    }
+}
+
+/// The query string.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|query| Self(query.0)).map_err(|rejection: QueryRejection| {
+            ApiError::invalid(vec![FieldError::new("query", rejection.body_text())])
+        })
+    }
+}
+
+/// The `Idempotency-Key` header: 1 to 255 visible ASCII characters, bare or as a quoted string.
+///
+/// Source: draft-ietf-httpapi-idempotency-key-header-07, which wants it quoted; most clients send it bare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(pub String);
+
+impl IdempotencyKey {
+    fn parse(value: &str) -> Option<Self> {
+        let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let key = quoted.unwrap_or(value);
+        let legal = (1..=255).contains(&key.len()) && key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        legal.then(|| Self(key.to_owned()))
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, ApiError> {
+        let Some(value) = parts.headers.get("idempotency-key") else {
+            return Ok(None);
+        };
+        let refused = || {
+            let reason = "must be 1 to 255 visible ASCII characters";
+            ApiError::invalid(vec![FieldError::new("Idempotency-Key", reason)])
+        };
+        value.to_str().ok().and_then(Self::parse).map(Some).ok_or_else(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_accepted_bare_and_quoted() {
+        assert_eq!(IdempotencyKey::parse("abc"), IdempotencyKey::parse("\"abc\""));
+        assert_eq!(IdempotencyKey::parse(""), None);
+        assert_eq!(IdempotencyKey::parse("\"\""), None);
+        assert_eq!(IdempotencyKey::parse(&"x".repeat(256)), None);
+        assert!(IdempotencyKey::parse(&"x".repeat(255)).is_some());
+    }
+
+    #[test]
+    fn json_is_json_with_or_without_parameters() {
+        assert!(is_json("application/json"));
+        assert!(is_json("Application/JSON; charset=utf-8"));
+        assert!(is_json("application/merge-patch+json"));
+        assert!(!is_json("text/plain"));
+    }
+}

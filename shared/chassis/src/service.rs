@@ -1,0 +1,203 @@
+//! A service: its database, its broker, its routes and what it does unasked, started and ended as one.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream;
+use axum::Router;
+use events::Owner;
+use messaging::provision::Hears;
+use messaging::relay::Relay;
+use messaging::{Db, Decisions, Errand, Reactions, WorkingSet};
+use secrecy::ExposeSecret;
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::{Config, admin, surface};
+
+/// How long everything under way may take to finish after SIGTERM.
+const DRAIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// A service that is being assembled; [`Service::run`] starts it.
+pub struct Service {
+    name: &'static str,
+    config: Config,
+    telemetry: Telemetry,
+    db: Db,
+    jetstream: jetstream::Context,
+    hears: Option<Hears>,
+    routes: Router,
+    work: TaskTracker,
+    shutdown: CancellationToken,
+    start: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Service {
+    /// Connects to the database, brings its tables up to date, and connects to the broker.
+    pub async fn start(name: &'static str, config: &Config, migrations: &Migrator) -> Result<Self> {
+        let telemetry = telemetry::start(name, config.log_format)?;
+        let pool = connect(name, config).await?;
+        migrations.run(&pool).await.context("cannot migrate the database")?;
+        Ok(Self {
+            name,
+            config: config.clone(),
+            telemetry,
+            db: Db::new(pool),
+            jetstream: broker(name, &config.nats_url).await?,
+            hears: None,
+            routes: Router::new(),
+            work: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            start: Vec::new(),
+        })
+    }
+
+    /// The service's database.
+    pub fn db(&self) -> Db {
+        self.db.clone()
+    }
+
+    /// Where requests and errands have their decisions taken.
+    pub fn decisions<W: WorkingSet>(&self) -> Decisions<W> {
+        Decisions::start(self.db.clone())
+    }
+
+    /// Serves these routes.
+    #[must_use]
+    pub fn serve(mut self, routes: Router) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// Hears events and reacts to them.
+    #[must_use]
+    pub fn consume<W: WorkingSet>(mut self, reactions: Reactions<W>) -> Self {
+        self.hears = Some(Hears::of(&reactions));
+        let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
+        self.task(messaging::consume(db, jetstream, reactions, shutdown))
+    }
+
+    /// Publishes what the outbox holds as the owner of its stream.
+    #[must_use]
+    pub fn publish_as(self, owner: Owner) -> Self {
+        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), owner);
+        let shutdown = self.shutdown.clone();
+        self.task(relay.run(shutdown))
+    }
+
+    /// Runs errands.
+    #[must_use]
+    pub fn run_errand<E: Errand>(self, errand: E) -> Self {
+        let (db, shutdown) = (self.db.clone(), self.shutdown.clone());
+        self.task(messaging::run_errand(db, errand, shutdown))
+    }
+
+    fn task(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        let work = self.work.clone();
+        self.start.push(Box::new(move || drop(work.spawn(task))));
+        self
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, then drains.
+    pub async fn run(self) -> Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.cancel();
+        });
+        self.run_until_shutdown().await
+    }
+
+    async fn run_until_shutdown(self) -> Result<()> {
+        let admin = admin::Admin {
+            db: self.db.clone(),
+            jetstream: self.jetstream.clone(),
+            hears: self.hears,
+        };
+        let public = listen(self.config.http_addr, "HTTP_ADDR").await?;
+        let private = listen(self.config.admin_addr, "ADMIN_ADDR").await?;
+        self.start.into_iter().for_each(|start| start());
+        let ending = async |shutdown: CancellationToken| shutdown.cancelled().await;
+        let served = axum::serve(public, surface(self.routes)).with_graceful_shutdown(ending(self.shutdown.clone()));
+        let watched = axum::serve(private, admin::routes(admin)).with_graceful_shutdown(ending(self.shutdown.clone()));
+        tracing::info!(service = self.name, http = %self.config.http_addr, admin = %self.config.admin_addr, "started");
+        self.work.spawn(async move {
+            let _ = tokio::join!(served, watched);
+        });
+        self.work.close();
+        self.shutdown.cancelled().await;
+        tracing::info!(service = self.name, "finishing what is under way");
+        if tokio::time::timeout(DRAIN_WITHIN, self.work.wait()).await.is_err() {
+            tracing::warn!(
+                service = self.name,
+                "not everything finished in time; what is left will be redelivered"
+            );
+        }
+        self.db.pool().close().await;
+        tracing::info!(service = self.name, "stopped");
+        self.telemetry.shut_down().await;
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr, variable: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+/// Waits for the database, which may start later than the service.
+async fn connect(name: &'static str, config: &Config) -> Result<PgPool> {
+    let options = PgConnectOptions::from_str(config.database_url.expose_secret()).context("DATABASE_URL")?;
+    let options = options.application_name(name).options([
+        ("statement_timeout", "5s"),
+        ("lock_timeout", "3s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+    ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(config.database_connections)
+        .acquire_timeout(Duration::from_secs(2))
+        .connect_lazy_with(options);
+    while let Err(error) = pool.acquire().await {
+        if let sqlx::Error::Database(refusal) = &error
+            && !refusal
+                .code()
+                .is_some_and(|code| code.starts_with("57") || code.starts_with("53"))
+        {
+            return Err(error).context("DATABASE_URL: the database refuses the connection");
+        }
+        tracing::warn!(%error, "waiting for the database");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(pool)
+}
+
+/// Connects in the background and for ever: orders are accepted while the broker is away.
+async fn broker(name: &'static str, url: &str) -> Result<jetstream::Context> {
+    let servers: Vec<async_nats::ServerAddr> = url
+        .split(',')
+        .map(|server| server.trim().parse())
+        .collect::<Result<_, _>>()
+        .context("NATS_URL")?;
+    let client = async_nats::ConnectOptions::new()
+        .name(name)
+        .custom_inbox_prefix(format!("_INBOX_{name}"))
+        .retry_on_initial_connect()
+        .event_callback(|event| async move { tracing::info!(%event, "broker") })
+        .connect(servers)
+        .await
+        .context("NATS_URL")?;
+    Ok(jetstream::new(client))
+}

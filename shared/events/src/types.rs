@@ -1,0 +1,48 @@
+//! The values that events share.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// An ISO 4217 code, `EUR`. Amounts beside it are integers in its minor unit (cents).
+pub type Currency = String;
+
+/// How many pieces; 1 to 1,000 in an order's line.
+pub type Quantity = i32;
+
+/// Who buys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customer {
+    /// The customer's id.
+    pub id: Uuid,
+    /// Where mail goes; personal data, so never in a log, a span or a metric.
+    pub email: String,
+}
+
+/// One article of an order at the price that was promised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The article.
+    pub sku: String,
+    /// Its name on the day of the order.
+    pub name: String,
+    /// How many pieces.
+    pub quantity: Quantity,
+    /// Price of one piece in minor units.
+    pub unit_price: i64,
+}
+
+/// Where the parcel goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// Who receives it.
+    pub name: String,
+    /// Street and number.
+    pub street: String,
+    /// Town.
+    pub city: String,
+    /// Postal code.
+    pub postal_code: String,
+    /// ISO 3166-1 alpha-2 country code.
+    pub country: String,
+}

@@ -1,0 +1,203 @@
+//! Decisions that nobody's event asked for: HTTP requests, and the outcomes of errands.
+//!
+//! Requests that arrive while a transaction commits share the next one (group commit), so the
+//! price of a commit is paid once a batch. The work runs in a task of its own: a client that hangs
+//! up cannot leave a transaction half begun (sqlx issue 4385).
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use telemetry::TraceContext;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::unit::{self, Job, Verdict};
+use crate::{Db, Draft, Emits, Fault, Touched, Trouble, WorkingSet};
+
+/// How many decisions share one transaction at most.
+const BATCH: usize = 128;
+/// How many may wait before the next one is turned away.
+const QUEUE: usize = 4 * BATCH;
+/// How often a lost race is run again before giving up.
+const RACES: u32 = 20;
+
+/// Why a decision was not taken. Nothing of it was saved, except that the outcome of a commit that
+/// was cut off is unknown: repeat the request with the same idempotency key.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Undecided {
+    /// Too many wait already, or the database is away: try again later.
+    #[error("overloaded or without its database: {0}")]
+    Unavailable(String),
+    /// A bug or a broken invariant.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Takes decisions over one kind of working set; cheap to clone.
+pub struct Decisions<W> {
+    queue: mpsc::Sender<Box<dyn Command<W>>>,
+}
+
+impl<W> Clone for Decisions<W> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+impl<W: WorkingSet> Decisions<W> {
+    /// Starts the task that takes them; it ends when the last clone is gone and the queue is empty.
+    pub fn start(db: Db) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(work(db, waiting));
+        Self { queue }
+    }
+
+    /// Loads what is touched, decides, saves, commits, and then returns the decision's answer.
+    ///
+    /// `decide` may be called again when a race was lost, each time on what is known then.
+    pub async fn decide<T, R, F>(&self, touched: Touched, decide: F) -> Result<T, Undecided>
+    where
+        T: Send + 'static,
+        R: Emits,
+        F: FnMut(&mut W) -> (T, R) + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let command = Asked {
+            touched,
+            trace: telemetry::current(),
+            decide,
+            answer: None,
+            reply,
+        };
+        self.queue
+            .try_send(Box::new(command))
+            .map_err(|_| Undecided::Unavailable("too many requests wait".into()))?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Undecided::Broken("the decision panicked".into())))
+    }
+}
+
+/// A decision whose types are forgotten, so that different ones fit into one batch.
+trait Command<W>: Send {
+    fn touched(&self) -> &Touched;
+    fn trace(&self) -> TraceContext;
+    fn decide(&mut self, known: &mut W) -> Result<Vec<Draft>, Fault>;
+    fn reply(self: Box<Self>, outcome: Result<(), Undecided>);
+}
+
+struct Asked<T, F> {
+    touched: Touched,
+    trace: TraceContext,
+    decide: F,
+    answer: Option<T>,
+    reply: oneshot::Sender<Result<T, Undecided>>,
+}
+
+impl<W, T: Send, R: Emits, F: FnMut(&mut W) -> (T, R) + Send> Command<W> for Asked<T, F> {
+    fn touched(&self) -> &Touched {
+        &self.touched
+    }
+
+    fn trace(&self) -> TraceContext {
+        self.trace.clone()
+    }
+
+    fn decide(&mut self, known: &mut W) -> Result<Vec<Draft>, Fault> {
+        let (answer, emitted) = (self.decide)(known);
+        self.answer = Some(answer);
+        emitted.into_drafts()
+    }
+
+    fn reply(self: Box<Self>, outcome: Result<(), Undecided>) {
+        let Self { answer, reply, .. } = *self;
+        let nothing = || Undecided::Broken("the decision gave no answer".into());
+        // Whoever asked may have hung up; what was decided is committed all the same.
+        let _ = reply.send(outcome.and_then(|()| answer.ok_or_else(nothing)));
+    }
+}
+
+async fn work<W: WorkingSet>(db: Db, mut waiting: mpsc::Receiver<Box<dyn Command<W>>>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while waiting.recv_many(&mut batch, BATCH).await > 0 {
+        // A panic drops the batch, hence its reply channels, and every caller learns of it.
+        let taken = AssertUnwindSafe(take(&db, std::mem::take(&mut batch)))
+            .catch_unwind()
+            .await;
+        if taken.is_err() {
+            tracing::error!("a decision panicked; its batch was rolled back");
+        }
+    }
+}
+
+/// Commits the batch, or, when it fails for a reason of its own, each decision by itself.
+async fn take<W: WorkingSet>(db: &Db, mut batch: Vec<Box<dyn Command<W>>>) {
+    match commit(db, &mut batch).await {
+        Err(Trouble::Broken(_)) if batch.len() > 1 => {
+            for command in batch {
+                let mut alone = vec![command];
+                let outcome = commit(db, &mut alone).await;
+                answer(alone, outcome);
+            }
+        }
+        outcome => answer(batch, outcome),
+    }
+}
+
+fn answer<W>(batch: Vec<Box<dyn Command<W>>>, outcome: Result<Vec<Verdict>, Trouble>) {
+    match outcome {
+        Ok(verdicts) => {
+            for (command, verdict) in batch.into_iter().zip(verdicts) {
+                command.reply(match verdict {
+                    Verdict::Buried(fault) => Err(Undecided::Broken(fault.to_string())),
+                    _ => Ok(()),
+                });
+            }
+        }
+        Err(trouble) => {
+            tracing::warn!(error = %trouble, decisions = batch.len(), "a batch of decisions was not committed");
+            let undecided = match trouble {
+                Trouble::Broken(reason) => Undecided::Broken(reason),
+                other => Undecided::Unavailable(other.to_string()),
+            };
+            batch
+                .into_iter()
+                .for_each(|command| command.reply(Err(undecided.clone())));
+        }
+    }
+}
+
+async fn commit<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Result<Vec<Verdict>, Trouble> {
+    let mut races = 0;
+    loop {
+        let outcome = commit_once(db, batch).await;
+        match outcome {
+            Err(Trouble::Conflict(_)) if races < RACES => races += 1,
+            outcome => return outcome,
+        }
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..4 << races.min(5)))).await;
+    }
+}
+
+async fn commit_once<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Result<Vec<Verdict>, Trouble> {
+    let touched: Vec<Touched> = batch.iter().map(|command| command.touched().clone()).collect();
+    let traces: Vec<TraceContext> = batch.iter().map(|command| command.trace()).collect();
+    let mut decides: Vec<_> = batch
+        .iter_mut()
+        .map(|command| move |known: &mut W| command.decide(known))
+        .collect();
+    let mut jobs: Vec<Job<'_, W>> = decides
+        .iter_mut()
+        .zip(&touched)
+        .zip(traces)
+        .map(|((decide, touched), trace)| Job {
+            touched,
+            heard: None,
+            trace,
+            decide,
+        })
+        .collect();
+    unit::commit(db, "", &mut jobs).await
+}

@@ -1,0 +1,160 @@
+//! The envelope of an event: CloudEvents 1.0, binary mode, in NATS headers.
+
+use std::str::FromStr;
+
+use async_nats::HeaderMap;
+use chrono::{DateTime, SecondsFormat, Utc};
+use telemetry::TraceContext;
+use uuid::Uuid;
+
+/// Everything about an event but its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The same on every redelivery; `Nats-Msg-Id`, `ce-id`, and the inbox key.
+    pub event_id: Uuid,
+    /// `shop.order.OrderPlaced.v1`.
+    pub event_type: String,
+    /// Order id, or sku.
+    pub subject: String,
+    /// Counts the producer's events of this subject from 1.
+    pub sequence: i64,
+    /// The order id.
+    pub correlation_id: String,
+    /// The event that this one follows from.
+    pub causation_id: Option<Uuid>,
+    /// By the producer's database clock.
+    pub occurred_at: DateTime<Utc>,
+    /// The producing span.
+    pub trace: TraceContext,
+}
+
+impl Envelope {
+    /// The event's name without owner and version, `OrderPlaced`.
+    pub fn name(&self) -> &str {
+        self.event_type.split('.').nth(2).unwrap_or(&self.event_type)
+    }
+
+    /// The service that emitted it, `order`.
+    pub fn producer(&self) -> &str {
+        self.event_type.split('.').nth(1).unwrap_or_default()
+    }
+
+    /// The order it is about, or none for facts about a product.
+    pub fn order_id(&self) -> Option<Uuid> {
+        self.subject.parse().ok()
+    }
+
+    /// The headers of the NATS message.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let id = self.event_id.to_string();
+        let (name, version) = (self.name(), self.event_type.rsplit('.').next().unwrap_or("v1"));
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
+        headers.insert("ce-id", id.as_str());
+        headers.insert("ce-specversion", "1.0");
+        headers.insert("ce-type", self.event_type.as_str());
+        headers.insert("ce-source", format!("/shop/{}", self.producer()));
+        headers.insert("ce-time", self.occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true));
+        headers.insert("ce-subject", self.subject.as_str());
+        headers.insert("ce-dataschema", format!("/shop/schemas/{name}.{version}.json"));
+        headers.insert("ce-sequence", self.sequence.to_string());
+        headers.insert("ce-correlationid", self.correlation_id.as_str());
+        if let Some(cause) = self.causation_id {
+            headers.insert("ce-causationid", cause.to_string());
+        }
+        if let Some(parent) = self.trace.traceparent() {
+            headers.insert("traceparent", parent);
+        }
+        if let Some(state) = self.trace.tracestate() {
+            headers.insert("tracestate", state);
+        }
+        headers
+    }
+
+    /// Reads the headers; the error says which one is missing or malformed.
+    pub(crate) fn from_headers(headers: Option<&HeaderMap>) -> Result<Self, String> {
+        let headers = headers.ok_or("the message has no headers")?;
+        if headers.get_all("traceparent").count() > 1 {
+            tracing::debug!("an event with two traceparents starts a trace of its own");
+        }
+        let parent = single(headers, "traceparent");
+        Ok(Self {
+            event_id: required(headers, "ce-id")?,
+            event_type: required(headers, "ce-type")?,
+            subject: required(headers, "ce-subject")?,
+            sequence: required(headers, "ce-sequence")?,
+            correlation_id: required(headers, "ce-correlationid")?,
+            causation_id: optional(headers, "ce-causationid")?,
+            occurred_at: required(headers, "ce-time")?,
+            trace: TraceContext::restore(parent, single(headers, "tracestate")),
+        })
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name);
+    let first = values.next()?;
+    values.next().is_none().then_some(first.as_str())
+}
+
+fn optional<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, String> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    value
+        .as_str()
+        .parse()
+        .map(Some)
+        .map_err(|_| format!("the header {name} is malformed"))
+}
+
+fn required<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<T, String> {
+    optional(headers, name)?.ok_or_else(|| format!("the header {name} is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn envelope() -> Envelope {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        Envelope {
+            event_id: Uuid::now_v7(),
+            event_type: "shop.order.OrderPlaced.v1".into(),
+            subject: Uuid::now_v7().to_string(),
+            sequence: 3,
+            correlation_id: "order".into(),
+            causation_id: Some(Uuid::now_v7()),
+            occurred_at: DateTime::from_timestamp_micros(1_790_000_000_123_456).unwrap(),
+            trace: TraceContext::parse(parent, Some("vendor=1")).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_envelope_survives_its_journey() {
+        let sent = envelope();
+        assert_eq!(Envelope::from_headers(Some(&sent.headers())).unwrap(), sent);
+        assert_eq!((sent.name(), sent.producer()), ("OrderPlaced", "order"));
+    }
+
+    #[test]
+    fn a_missing_header_is_named() {
+        let mut headers = envelope().headers();
+        headers.insert("ce-sequence", "three");
+        assert_eq!(
+            Envelope::from_headers(Some(&headers)).unwrap_err(),
+            "the header ce-sequence is malformed"
+        );
+        assert!(Envelope::from_headers(None).unwrap_err().contains("no headers"));
+    }
+
+    #[test]
+    fn a_doubled_or_garbled_traceparent_is_no_parent() {
+        let mut headers = envelope().headers();
+        headers.append("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert!(!Envelope::from_headers(Some(&headers)).unwrap().trace.is_valid());
+        headers.insert("traceparent", "garbage");
+        assert!(!Envelope::from_headers(Some(&headers)).unwrap().trace.is_valid());
+    }
+}

@@ -1,0 +1,73 @@
+//! The inbox: an event's effect is committed once, however often it is delivered.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::Tx;
+use crate::dead_letters::Letter;
+
+/// Which events of a batch are new to this consumer, and which must wait.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    /// Fresh events; the value says whether a dead letter of the same subject blocks them.
+    fresh: HashMap<Uuid, bool>,
+}
+
+impl Claims {
+    pub(crate) fn is_fresh(&self, event_id: Uuid) -> bool {
+        self.fresh.contains_key(&event_id)
+    }
+
+    pub(crate) fn is_blocked(&self, event_id: Uuid) -> bool {
+        self.fresh.get(&event_id).copied().unwrap_or(false)
+    }
+
+    /// Whether the decision is to be taken at all; a command always is.
+    pub(crate) fn are_fresh(&self, heard: Option<&Letter>) -> bool {
+        heard.is_none_or(|letter| self.is_fresh(letter.envelope.event_id))
+    }
+}
+
+/// Claims the events for this consumer, in the transaction that will hold their effect.
+///
+/// A second transaction that claims the same event waits here until the first ends, and then finds
+/// it taken (or, after a rollback, free).
+pub(crate) async fn claim(tx: &mut Tx, consumer: &str, letters: &[Option<&Letter>]) -> sqlx::Result<Claims> {
+    let (mut ids, mut subjects) = (Vec::new(), Vec::new());
+    for letter in letters.iter().flatten() {
+        ids.push(letter.envelope.event_id);
+        subjects.push(letter.envelope.subject.clone());
+    }
+    if ids.is_empty() {
+        return Ok(Claims::default());
+    }
+    // Ordered, so that two replicas with overlapping batches cannot deadlock.
+    let rows = sqlx::query!(
+        r#"
+        with heard as (
+            select distinct on (event_id) event_id, subject
+            from unnest($2::uuid[], $3::text[]) as t (event_id, subject)
+            order by event_id
+        ), claimed as (
+            insert into inbox (consumer, event_id)
+            select $1, event_id from heard order by event_id
+            on conflict do nothing
+            returning event_id
+        )
+        select event_id as "event_id!", exists (
+            select from dead_letters d
+            where d.consumer = $1 and d.subject = heard.subject and d.state in ('dead', 'parked')
+        ) as "blocked!"
+        from heard join claimed using (event_id)
+        "#,
+        consumer,
+        &ids,
+        &subjects,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(Claims {
+        fresh: rows.into_iter().map(|row| (row.event_id, row.blocked)).collect(),
+    })
+}

@@ -1,0 +1,146 @@
+//! The wiring table of a service: which events it hears, and the pure function for each.
+
+use std::collections::BTreeMap;
+
+use events::{Event, EventType};
+
+use crate::{Draft, Emits, Envelope, Fault, Touched, WorkingSet};
+
+/// What a service does with the events it hears.
+///
+/// ```ignore
+/// Reactions::of("inventory")
+///     .on::<OrderPlaced>(reserve)
+///     .on::<PaymentDeclined>(release)
+/// ```
+pub struct Reactions<W> {
+    service: &'static str,
+    table: BTreeMap<String, Reaction<W>>,
+}
+
+struct Reaction<W> {
+    event_type: EventType,
+    emits: Vec<EventType>,
+    prepare: Box<Prepare<W>>,
+}
+
+type Prepare<W> = dyn Fn(&Envelope, &[u8]) -> Result<Prepared<W>, Fault> + Send + Sync;
+
+/// An event that was decoded and only waits for what the service knows.
+pub(crate) struct Prepared<W> {
+    pub(crate) touched: Touched,
+    pub(crate) react: Box<dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send + Sync>,
+}
+
+impl<W: WorkingSet> Reactions<W> {
+    /// An empty table; the name is the durable consumer's and the inbox's.
+    pub fn of(service: &'static str) -> Self {
+        Self {
+            service,
+            table: BTreeMap::new(),
+        }
+    }
+
+    /// Calls `react` with what the service knows and the event.
+    #[must_use]
+    pub fn on<E: Event>(self, react: impl React<W, E>) -> Self {
+        self.on_fact::<E>(FactOf(react))
+    }
+
+    /// The same for a reaction that also asks when, where and why the event was told.
+    #[must_use]
+    pub fn on_fact<E: Event>(mut self, react: impl ReactToFact<W, E>) -> Self {
+        let emits = react.emits();
+        let foreign = emits.iter().find(|event| event.owner.name() != self.service);
+        assert!(
+            foreign.is_none(),
+            "{} may not emit {}",
+            self.service,
+            foreign.map_or_else(String::new, ToString::to_string)
+        );
+        let prepare = move |envelope: &Envelope, payload: &[u8]| {
+            let event: E = serde_json::from_slice(payload)
+                .map_err(|error| Fault::new(format!("not a valid {}: {error}", E::TYPE)))?;
+            let touched = Touched::by(&event);
+            let (react, envelope) = (react.clone(), envelope.clone());
+            Ok(Prepared {
+                touched,
+                react: Box::new(move |known: &mut W| react.react(known, &event, &envelope)),
+            })
+        };
+        let reaction = Reaction {
+            event_type: E::TYPE,
+            emits,
+            prepare: Box::new(prepare),
+        };
+        let before = self.table.insert(E::TYPE.to_string(), reaction);
+        assert!(before.is_none(), "{} reacts to {} twice", self.service, E::TYPE);
+        self
+    }
+
+    /// The service that reacts.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// What is consumed, and what may follow from each.
+    pub fn wiring(&self) -> impl Iterator<Item = (EventType, &[EventType])> {
+        self.table
+            .values()
+            .map(|reaction| (reaction.event_type, reaction.emits.as_slice()))
+    }
+
+    /// Decodes an event; the fault says why it cannot be.
+    pub(crate) fn prepare(&self, envelope: &Envelope, payload: &[u8]) -> Result<Prepared<W>, Fault> {
+        let unknown = || Fault::new(format!("{} does not know {}", self.service, envelope.event_type));
+        let reaction = self.table.get(&envelope.event_type).ok_or_else(unknown)?;
+        (reaction.prepare)(envelope, payload)
+    }
+}
+
+/// A pure function from what is known and an event to the events that follow.
+pub trait React<W, E>: Clone + Send + Sync + 'static {
+    /// Decides.
+    fn react(&self, known: &mut W, event: &E) -> Result<Vec<Draft>, Fault>;
+    /// What may come out.
+    fn emits(&self) -> Vec<EventType>;
+}
+
+impl<W, E, R: Emits, F: Fn(&mut W, &E) -> R + Clone + Send + Sync + 'static> React<W, E> for F {
+    fn react(&self, known: &mut W, event: &E) -> Result<Vec<Draft>, Fault> {
+        self(known, event).into_drafts()
+    }
+    fn emits(&self) -> Vec<EventType> {
+        R::types()
+    }
+}
+
+/// The same with the envelope beside the event.
+pub trait ReactToFact<W, E>: Clone + Send + Sync + 'static {
+    /// Decides.
+    fn react(&self, known: &mut W, event: &E, envelope: &Envelope) -> Result<Vec<Draft>, Fault>;
+    /// What may come out.
+    fn emits(&self) -> Vec<EventType>;
+}
+
+impl<W, E, R: Emits, F: Fn(&mut W, &E, &Envelope) -> R + Clone + Send + Sync + 'static> ReactToFact<W, E> for F {
+    fn react(&self, known: &mut W, event: &E, envelope: &Envelope) -> Result<Vec<Draft>, Fault> {
+        self(known, event, envelope).into_drafts()
+    }
+    fn emits(&self) -> Vec<EventType> {
+        R::types()
+    }
+}
+
+/// Turns a reaction that does not ask for the envelope into one that could.
+#[derive(Clone)]
+struct FactOf<F>(F);
+
+impl<W, E, F: React<W, E>> ReactToFact<W, E> for FactOf<F> {
+    fn react(&self, known: &mut W, event: &E, _envelope: &Envelope) -> Result<Vec<Draft>, Fault> {
+        self.0.react(known, event)
+    }
+    fn emits(&self) -> Vec<EventType> {
+        self.0.emits()
+    }
+}

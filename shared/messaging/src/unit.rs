@@ -1,0 +1,222 @@
+//! The unit of work: a batch of decisions in one transaction, with a constant number of statements.
+//!
+//! ```text
+//! begin
+//!   claim the inbox rows of all events of the batch          (events only)
+//!   load everything the batch touches
+//!     decide, decide, decide …                               no I/O
+//!   write the events that follow to the outbox
+//!   save everything that changed
+//!   bury what cannot be handled                              (only if there is any)
+//! commit
+//! ```
+
+use std::collections::{BTreeSet, HashSet};
+
+use events::{Event, Subject};
+use telemetry::TraceContext;
+use uuid::Uuid;
+
+use crate::dead_letters::{self, Letter};
+use crate::outbox::{self, Entry};
+use crate::{Db, Draft, Envelope, Fault, Trouble, Tx, inbox};
+
+/// What a service knows about the orders of a batch: loaded, decided upon and saved once a batch.
+pub trait WorkingSet: Sized + Send + 'static {
+    /// Reads, and locks in a fixed order, every row that the batch may change.
+    fn load(tx: &mut Tx, touched: &Touched) -> impl Future<Output = sqlx::Result<Self>> + Send;
+
+    /// Writes what changed, one statement a table; the journal holds every event heard and told.
+    fn save(self, tx: &mut Tx, journal: &Journal) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Events that sum the batch up, told once after all its decisions.
+    fn summary(&mut self) -> Vec<Draft> {
+        Vec::new()
+    }
+}
+
+/// The identities that a batch is about, each once and in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Orders.
+    pub orders: BTreeSet<Uuid>,
+    /// Natural keys: skus, idempotency keys.
+    pub keys: BTreeSet<String>,
+}
+
+impl Touched {
+    /// Touches one order.
+    pub fn order(id: Uuid) -> Self {
+        Self {
+            orders: BTreeSet::from([id]),
+            keys: BTreeSet::new(),
+        }
+    }
+
+    /// Touches one natural key.
+    pub fn key(key: impl Into<String>) -> Self {
+        Self {
+            orders: BTreeSet::new(),
+            keys: BTreeSet::from([key.into()]),
+        }
+    }
+
+    /// Touches the key as well.
+    #[must_use]
+    pub fn and_key(mut self, key: impl Into<String>) -> Self {
+        self.keys.insert(key.into());
+        self
+    }
+
+    /// What an event touches.
+    pub fn by<E: Event>(event: &E) -> Self {
+        let mut touched = match event.subject() {
+            Subject::Order(id) => Self::order(id),
+            Subject::Product(sku) => Self::key(sku),
+        };
+        touched.keys.extend(event.skus().into_iter().map(str::to_owned));
+        touched
+    }
+
+    /// The orders as a list for a query.
+    pub fn order_ids(&self) -> Vec<Uuid> {
+        self.orders.iter().copied().collect()
+    }
+
+    /// The keys as a list for a query.
+    pub fn key_list(&self) -> Vec<String> {
+        self.keys.iter().cloned().collect()
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.orders.extend(&other.orders);
+        self.keys.extend(other.keys.iter().cloned());
+    }
+}
+
+/// The events that a unit of work heard and told, in that order.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// Events of others whose effect this unit commits.
+    pub heard: Vec<Envelope>,
+    /// Events that follow from it.
+    pub told: Vec<Envelope>,
+}
+
+/// One decision of a batch.
+pub(crate) struct Job<'a, W> {
+    pub(crate) touched: &'a Touched,
+    /// The event that asks for it, or none for a command.
+    pub(crate) heard: Option<&'a Letter>,
+    /// Parent of the spans of the events that follow.
+    pub(crate) trace: TraceContext,
+    pub(crate) decide: &'a mut (dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send),
+}
+
+/// What became of one decision once its unit has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its effect is committed.
+    Done,
+    /// It had been committed before; nothing happened.
+    AlreadyDone,
+    /// It is among the dead letters.
+    Buried(Fault),
+    /// It waits behind a dead letter of the same subject.
+    Parked,
+}
+
+/// Commits a batch, all or nothing, except that faulty events are buried alone.
+pub(crate) async fn commit<W: WorkingSet>(
+    db: &Db,
+    consumer: &str,
+    jobs: &mut [Job<'_, W>],
+) -> Result<Vec<Verdict>, Trouble> {
+    let mut tx = db.pool().begin().await?;
+    let letters: Vec<Option<&Letter>> = jobs.iter().map(|job| job.heard).collect();
+    let claims = inbox::claim(&mut tx, consumer, &letters).await?;
+
+    let mut touched = Touched::default();
+    for job in jobs.iter().filter(|job| claims.are_fresh(job.heard)) {
+        touched.extend(job.touched);
+    }
+    let mut known = W::load(&mut tx, &touched).await?;
+
+    let decided = decide(&mut known, jobs, &claims);
+    let told = outbox::append(&mut tx, decided.entries).await?;
+    known
+        .save(
+            &mut tx,
+            &Journal {
+                heard: decided.heard,
+                told,
+            },
+        )
+        .await?;
+    dead_letters::bury(&mut tx, consumer, &letters, &decided.verdicts).await?;
+    tx.commit().await?;
+    db.announce_commit();
+    Ok(decided.verdicts)
+}
+
+struct Decided {
+    verdicts: Vec<Verdict>,
+    entries: Vec<Entry>,
+    heard: Vec<Envelope>,
+}
+
+/// The only part that thinks, and it does no I/O.
+fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], claims: &inbox::Claims) -> Decided {
+    let mut decided = Decided {
+        verdicts: Vec::with_capacity(jobs.len()),
+        entries: Vec::new(),
+        heard: Vec::new(),
+    };
+    let mut poisoned: HashSet<String> = HashSet::new();
+    for job in jobs.iter_mut() {
+        let envelope = job.heard.map(|letter| &letter.envelope);
+        let verdict = match envelope {
+            Some(envelope) if !claims.is_fresh(envelope.event_id) => Verdict::AlreadyDone,
+            Some(envelope) if claims.is_blocked(envelope.event_id) || poisoned.contains(&envelope.subject) => {
+                Verdict::Parked
+            }
+            _ => match (job.decide)(known) {
+                Ok(drafts) => {
+                    let cause = envelope.map(|envelope| envelope.event_id);
+                    let entries = drafts.into_iter().map(|draft| Entry {
+                        draft,
+                        cause,
+                        parent: job.trace.clone(),
+                    });
+                    decided.entries.extend(entries);
+                    decided.heard.extend(envelope.cloned());
+                    Verdict::Done
+                }
+                Err(fault) => {
+                    poisoned.extend(envelope.map(|envelope| envelope.subject.clone()));
+                    Verdict::Buried(fault)
+                }
+            },
+        };
+        decided.verdicts.push(verdict);
+    }
+    summarise(known, jobs, &mut decided);
+    decided
+}
+
+/// A summary joins the trace of the last decision it sums up, so that it is never an orphan.
+fn summarise<W: WorkingSet>(known: &mut W, jobs: &[Job<'_, W>], decided: &mut Decided) {
+    let done = jobs
+        .iter()
+        .zip(&decided.verdicts)
+        .rev()
+        .find(|(_, verdict)| **verdict == Verdict::Done);
+    let Some((last, _)) = done else { return };
+    let cause = last.heard.map(|letter| letter.envelope.event_id);
+    let entries = known.summary().into_iter().map(|draft| Entry {
+        draft,
+        cause,
+        parent: last.trace.clone(),
+    });
+    decided.entries.extend(entries);
+}
