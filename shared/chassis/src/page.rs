@@ -15,6 +15,12 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
+    /// A limit as it stands in a query string that asks for more than a page.
+    pub fn of(limit: Option<&str>) -> Result<Self, ApiError> {
+        let limit = limit.map(str::parse).transpose().map_err(|_| refused())?;
+        Ok(Self { limit, cursor: None })
+    }
+
     /// 20 by default, 100 at most.
     pub fn limit(&self) -> Result<i64, ApiError> {
         match self.limit.unwrap_or(20) {
@@ -25,6 +31,10 @@ impl PageRequest {
             )])),
         }
     }
+}
+
+fn refused() -> ApiError {
+    ApiError::invalid(vec![FieldError::new("limit", "must be between 1 and 100")])
 }
 
 /// One page, and where the next one starts.

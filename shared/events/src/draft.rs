@@ -78,6 +78,16 @@ impl<E: Event> Emits for E {
     }
 }
 
+/// Events that were written down already; of which types cannot be told, so no reaction should return them.
+impl Emits for Vec<Draft> {
+    fn into_drafts(self) -> Result<Vec<Draft>, Fault> {
+        Ok(self)
+    }
+    fn types() -> Vec<EventType> {
+        Vec::new()
+    }
+}
+
 impl<T: Emits> Emits for Option<T> {
     fn into_drafts(self) -> Result<Vec<Draft>, Fault> {
         self.map_or_else(|| Ok(Vec::new()), T::into_drafts)

@@ -90,6 +90,11 @@ impl<W: WorkingSet> Reactions<W> {
             .map(|reaction| (reaction.event_type, reaction.emits.as_slice()))
     }
 
+    /// Reacts as the table says to an event that came in this envelope, without inbox or database.
+    pub fn react(&self, known: &mut W, envelope: &Envelope, payload: &[u8]) -> Result<Vec<Draft>, Fault> {
+        (self.prepare(envelope, payload)?.react)(known)
+    }
+
     /// Decodes an event; the fault says why it cannot be.
     pub(crate) fn prepare(&self, envelope: &Envelope, payload: &[u8]) -> Result<Prepared<W>, Fault> {
         let unknown = || Fault::new(format!("{} does not know {}", self.service, envelope.event_type));

@@ -18,6 +18,8 @@ mod nats;
 mod place;
 mod ports;
 mod postgres;
+mod process;
+mod scratch;
 mod supervisor;
 mod tools;
 
@@ -26,6 +28,8 @@ pub use nats::Nats;
 pub use place::{Durability, Place};
 pub use ports::free_port;
 pub use postgres::Postgres;
+pub use process::Process;
+pub use scratch::Scratch;
 pub use tools::Tools;
 
 /// Runs what blocks away from the runtime, so that nothing started is bound to that runtime.

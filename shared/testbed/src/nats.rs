@@ -69,6 +69,11 @@ impl Nats {
         self.port
     }
 
+    /// The server's process if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.supervisor.process().ok().flatten()
+    }
+
     /// The folder that holds the store, `nats.conf` and `server.log`.
     pub fn folder(&self) -> &Path {
         self.supervisor.folder()
@@ -99,8 +104,11 @@ impl Nats {
 
 fn plan(place: &Place, program: &Path) -> Result<Plan> {
     Ok(Plan {
-        name: "nats-server",
+        name: "nats-server".into(),
         command: vec![program.into(), "-c".into(), "nats.conf".into()],
+        environment: Vec::new(),
+        log: "server.log".into(),
+        append: false,
         prepare: String::new(),
         folder: place.folder("nats", None)?,
         keep: place.kept.is_some(),

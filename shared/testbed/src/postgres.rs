@@ -74,6 +74,11 @@ impl Postgres {
         self.port
     }
 
+    /// The server's process if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.supervisor.process().ok().flatten()
+    }
+
     /// The folder that holds the data, the socket and `server.log`.
     pub fn folder(&self) -> &Path {
         self.supervisor.folder()
@@ -153,8 +158,11 @@ fn plan(place: &Place, bin: &Path, port: u16) -> Result<Plan> {
         set("full_page_writes=off".into());
     }
     Ok(Plan {
-        name: "PostgreSQL",
+        name: "PostgreSQL".into(),
         command,
+        environment: Vec::new(),
+        log: "server.log".into(),
+        append: false,
         prepare: PREPARE.replace("SYNC", if durable { "" } else { "--no-sync" }),
         folder,
         keep: place.kept.is_some(),

@@ -19,22 +19,30 @@ const GLANCE: Duration = Duration::from_millis(5);
 
 /// What to run, where, and how to tell that it is ready.
 pub(crate) struct Plan {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) command: Vec<OsString>,
+    /// Variables beside those of this process; without a value, one to leave out.
+    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
+    /// Where it prints to, from the folder.
+    pub(crate) log: PathBuf,
+    /// Whether a start goes on with the log of the one before, or moves it aside.
+    pub(crate) append: bool,
     /// A shell snippet that gets the command as its arguments.
     pub(crate) prepare: String,
     pub(crate) folder: PathBuf,
     pub(crate) keep: bool,
     pub(crate) user: Option<&'static User>,
     pub(crate) last_signal: &'static str,
+    /// What it prints when it is ready; empty: it need not say so.
     pub(crate) ready_line: &'static str,
 }
 
 /// One server and its shell; dropping it ends both and returns when they are gone.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    name: &'static str,
+    name: String,
     folder: PathBuf,
+    log: PathBuf,
     ready_line: &'static str,
     shell: Mutex<Shell>,
     /// Dropped after the shell, with the lock on a kept folder.
@@ -45,7 +53,8 @@ pub(crate) struct Supervisor {
 struct Shell {
     child: Child,
     events: Receiver<String>,
-    running: bool,
+    /// The server's process while it runs.
+    running: Option<u32>,
 }
 
 impl Supervisor {
@@ -57,7 +66,7 @@ impl Supervisor {
         let mut shell = Shell {
             child,
             events,
-            running: false,
+            running: None,
         };
         shell.expect("open").map_err(|_| {
             anyhow!(
@@ -68,6 +77,7 @@ impl Supervisor {
         })?;
         Ok(Self {
             name: plan.name,
+            log: plan.folder.join(&plan.log),
             folder: plan.folder,
             ready_line: plan.ready_line,
             shell: Mutex::new(shell),
@@ -85,44 +95,56 @@ impl Supervisor {
         shell.order("prepare")?;
         match shell.event(PATIENCE)?.as_str() {
             "prepared 0" => Ok(()),
-            _ => bail!("{} could not be prepared:\n{}", self.name, self.tail("prepare.log")),
+            _ => bail!(
+                "{} could not be prepared:\n{}",
+                self.name,
+                self.tail(&self.folder.join("prepare.log"))
+            ),
         }
     }
 
     /// Starts the server unless it runs, and returns once it is ready.
     pub(crate) fn start(&self) -> Result<()> {
         let mut shell = self.shell();
-        if shell.running && !shell.ended_within(Duration::ZERO)? {
+        if shell.process()?.is_some() {
             return Ok(());
         }
-        shell.order("start")?;
-        shell.expect("started")?;
-        shell.running = true;
+        shell.start()?;
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(self.ready_line) {
             if shell.ended_within(GLANCE)? {
-                bail!("{} ended at once:\n{}", self.name, self.tail("server.log"));
+                bail!("{} ended at once:\n{}", self.name, self.tail(&self.log));
             }
             if Instant::now() > deadline {
-                bail!(
-                    "{} is not ready in {PATIENCE:?}:\n{}",
-                    self.name,
-                    self.tail("server.log")
-                );
+                bail!("{} is not ready in {PATIENCE:?}:\n{}", self.name, self.tail(&self.log));
             }
         }
         Ok(())
     }
 
+    /// The server's process if it runs.
+    pub(crate) fn process(&self) -> Result<Option<u32>> {
+        self.shell().process()
+    }
+
+    /// Sends a signal that a running server survives.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        let mut shell = self.shell();
+        match shell.process()? {
+            Some(_) => shell.order(signal),
+            None => bail!("{} does not run", self.name),
+        }
+    }
+
     /// Sends the signal to a running server and returns once it has ended.
     pub(crate) fn end(&self, signal: &str) -> Result<()> {
         let mut shell = self.shell();
-        if !shell.running || shell.ended_within(Duration::ZERO)? {
+        if shell.process()?.is_none() {
             return Ok(());
         }
         shell.order(signal)?;
         if !shell.ended_within(PATIENCE)? {
-            bail!("{} does not end on {signal}:\n{}", self.name, self.tail("server.log"));
+            bail!("{} does not end on {signal}:\n{}", self.name, self.tail(&self.log));
         }
         Ok(())
     }
@@ -137,12 +159,12 @@ impl Supervisor {
     }
 
     fn log(&self) -> String {
-        let bytes = std::fs::read(self.folder.join("server.log")).unwrap_or_default();
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn tail(&self, log: &str) -> String {
-        let bytes = std::fs::read(self.folder.join(log)).unwrap_or_default();
+    fn tail(&self, log: &Path) -> String {
+        let bytes = std::fs::read(log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
@@ -180,12 +202,27 @@ impl Shell {
         }
     }
 
+    fn start(&mut self) -> Result<()> {
+        self.order("start")?;
+        let answer = self.event(PATIENCE)?;
+        let process = answer.strip_prefix("started ").and_then(|pid| pid.parse().ok());
+        self.running = Some(process.with_context(|| format!("the supervisor said {answer} instead of started"))?);
+        Ok(())
+    }
+
+    fn process(&mut self) -> Result<Option<u32>> {
+        if self.running.is_some() {
+            self.ended_within(Duration::ZERO)?;
+        }
+        Ok(self.running)
+    }
+
     fn ended_within(&mut self, patience: Duration) -> Result<bool> {
         match self.events.recv_timeout(patience) {
             Err(RecvTimeoutError::Timeout) => Ok(false),
             Err(gone) => Err(gone.into()),
             Ok(_ended) => {
-                self.running = false;
+                self.running = None;
                 Ok(true)
             }
         }
@@ -201,11 +238,19 @@ fn command(plan: &Plan) -> Command {
         .env("KEEP", if plan.keep { "yes" } else { "" })
         .env("PREPARE", &plan.prepare)
         .env("LAST_SIGNAL", plan.last_signal)
+        .env("LOG", &plan.log)
+        .env("APPEND", if plan.append { "yes" } else { "" })
         .env("LC_ALL", "C")
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
+    for (name, value) in &plan.environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     if let Some(user) = plan.user {
         command.uid(user.uid).gid(user.gid);
     }

@@ -15,8 +15,9 @@ while read -r order <&3; do
         echo "prepared $?"
         ;;
     start)
-        [ ! -f server.log ] || mv -f server.log server.log.1
-        "$@" </dev/null >server.log 2>&1 3<&- &
+        [ "$APPEND" ] || [ ! -f "$LOG" ] || mv -f "$LOG" "$LOG.1"
+        # What this shell ignores, its child would ignore as well.
+        (trap - HUP INT TERM PIPE && exec "$@") </dev/null >>"$LOG" 2>&1 3<&- &
         server=$!
         # Orders to a running server are signals.
         {
@@ -24,7 +25,7 @@ while read -r order <&3; do
             kill -s "$LAST_SIGNAL" "$server"
         } <&3 &
         listener=$!
-        echo started
+        echo "started $server"
         wait "$server"
         kill -s KILL "$listener"
         wait "$listener"
@@ -34,4 +35,5 @@ while read -r order <&3; do
 done
 
 cd /
-[ "$KEEP" ] || rm -rf "$FOLDER"
+# Once more when somebody was still writing.
+[ "$KEEP" ] || rm -rf "$FOLDER" || { sleep 1 && rm -rf "$FOLDER"; }

@@ -1,0 +1,6 @@
+//! The email service.
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    email::service(email::Config::from_env()).await?.run().await
+}

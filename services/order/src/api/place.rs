@@ -1,0 +1,169 @@
+//! Placing an order: validate, price, save it pending with its event and its answer, and answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chassis::{ApiError, ETag, FieldError, IdempotencyKey, Json};
+use messaging::Touched;
+use uuid::Uuid;
+
+use super::App;
+use super::views::OrderView;
+use crate::domain::{Answer, Offer, Order, Orders, Refused, StockCheck, Wish};
+use crate::store;
+
+/// Takes an order. The rest of the saga is asynchronous.
+pub(super) async fn place_order(
+    State(app): State<Arc<App>>,
+    key: Option<IdempotencyKey>,
+    Json(wish): Json<Wish>,
+) -> Result<Response, ApiError> {
+    refuse(wish.faults())?;
+    let key = key.map(|key| Key::of(&wish, &key));
+    if let Some(key) = &key
+        && let Some(answer) = store::answer(app.db.pool(), &key.scope).await?
+    {
+        return key.replay(&answer);
+    }
+    let (offers, stock_check) = offers(&app, &wish).await?;
+    let priced = wish
+        .price(&offers)
+        .map_err(|faults| ApiError::invalid(fields(faults)))?;
+    let (id, trace, pay_within) = (Uuid::now_v7(), telemetry::current(), app.pay_within);
+
+    let touched = Touched::order(id);
+    let touched = key
+        .iter()
+        .fold(touched, |touched, key| touched.and_key(key.scope.clone()));
+    let used = key.clone();
+    let place = move |orders: &mut Orders| {
+        // Somebody with the same key may have been faster: the same answer, nothing new.
+        if let Some(answer) = used.as_ref().and_then(|key| orders.answers.get(&key.scope)) {
+            return (Placed::Before(answer.clone()), None);
+        }
+        let placing = (id, orders.now, pay_within);
+        let order = Order::place(&wish, priced.clone(), stock_check, trace.clone(), placing);
+        let body = serde_json::to_string(&OrderView::of(&order)).unwrap_or_default();
+        if let Some(Key { scope, fingerprint }) = used.clone() {
+            let answer = Answer {
+                fingerprint,
+                order_id: id,
+                status: 201,
+                body: body.clone(),
+                fresh: true,
+            };
+            orders.answers.insert(scope, answer);
+        }
+        let event = order.placed();
+        orders.orders.insert(id, order);
+        (Placed::Now(body), Some(event))
+    };
+    match (app.decisions.decide(touched, place).await?, key) {
+        (Placed::Now(body), _) => Ok(created(id, body)),
+        (Placed::Before(answer), Some(key)) => key.replay(&answer),
+        (Placed::Before(_), None) => Err(ApiError::internal("an answer without a key")),
+    }
+}
+
+enum Placed {
+    Now(String),
+    Before(Answer),
+}
+
+/// An idempotency key in the scope of its customer, with what it was used for.
+#[derive(Clone)]
+struct Key {
+    scope: String,
+    fingerprint: Uuid,
+}
+
+impl Key {
+    /// Two bodies that mean the same have one fingerprint, however they are formatted.
+    fn of(wish: &Wish, key: &IdempotencyKey) -> Self {
+        let meaning = format!("{wish:?}");
+        Self {
+            scope: format!("{}:{}", wish.customer.id, key.0),
+            fingerprint: Uuid::new_v5(&Uuid::NAMESPACE_OID, meaning.as_bytes()),
+        }
+    }
+
+    fn replay(&self, answer: &Answer) -> Result<Response, ApiError> {
+        if answer.fingerprint != self.fingerprint {
+            let reason = "was used before with another body";
+            let errors = vec![FieldError::new("Idempotency-Key", reason)];
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return Err(ApiError::new(status, "idempotency-key-reused", reason).with_errors(errors));
+        }
+        let mut response = created(answer.order_id, answer.body.clone());
+        response
+            .headers_mut()
+            .insert("idempotent-replayed", HeaderValue::from_static("true"));
+        Ok(response)
+    }
+}
+
+fn created(id: Uuid, body: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::LOCATION, format!("/v1/orders/{id}")),
+    ];
+    (StatusCode::CREATED, [ETag(1).header()], headers, body).into_response()
+}
+
+/// Prices from inventory, or from the local copy of its catalogue when it does not answer in time.
+async fn offers(app: &App, wish: &Wish) -> Result<(BTreeMap<String, Offer>, StockCheck), ApiError> {
+    if let Some(offers) = app.inventory.offers(&wish.lines).await {
+        let short = shortages(wish, &offers);
+        if !short.is_empty() {
+            let detail = "there is not enough of everything in stock";
+            return Err(ApiError::conflict("out-of-stock", detail).with_errors(short));
+        }
+        return Ok((offers, StockCheck::Passed));
+    }
+    let skus: Vec<String> = wish.lines.iter().map(|line| line.sku.clone()).collect();
+    let offers = store::catalogue(app.db.pool(), &skus).await?;
+    if offers.is_empty() {
+        return Err(ApiError::unavailable("prices cannot be looked up now, try again"));
+    }
+    Ok((offers, StockCheck::Skipped))
+}
+
+/// The lines that ask for more than there is; the same article may stand in several.
+fn shortages(wish: &Wish, offers: &BTreeMap<String, Offer>) -> Vec<FieldError> {
+    let wanted = |sku: &str| {
+        wish.lines
+            .iter()
+            .filter(|line| line.sku == sku)
+            .map(|line| line.quantity)
+            .sum::<i64>()
+    };
+    let lines = wish.lines.iter().enumerate();
+    let short = lines.filter_map(|(index, line)| {
+        let offer = offers
+            .get(&line.sku)
+            .filter(|offer| offer.available < wanted(&line.sku))?;
+        Some(FieldError::new(
+            format!("lines[{index}].quantity"),
+            format!("only {} available", offer.available.max(0)),
+        ))
+    });
+    short.collect()
+}
+
+fn refuse(faults: Vec<Refused>) -> Result<(), ApiError> {
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(fields(faults)))
+    }
+}
+
+fn fields(faults: Vec<Refused>) -> Vec<FieldError> {
+    faults
+        .into_iter()
+        .map(|Refused { field, reason }| FieldError { field, reason })
+        .collect()
+}

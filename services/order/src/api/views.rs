@@ -1,0 +1,105 @@
+//! Orders as outsiders see them.
+
+use chrono::{DateTime, Utc};
+use events::{CancelReason, Customer, Line};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::{Order, State, StepState, StockCheck};
+use crate::store::TimelineEntry;
+
+/// Every state that a list can be asked for.
+pub(super) const STATES: [&str; 7] = [
+    "PENDING",
+    "RESERVED",
+    "CONFIRMED",
+    "SHIPPED",
+    "COMPLETED",
+    "CANCELLING",
+    "CANCELLED",
+];
+
+/// An order that has not moved for so long, in seconds, needs a human.
+const STUCK_AFTER: i64 = 60;
+
+#[derive(Debug, Serialize)]
+pub(super) struct OrderView {
+    pub(super) id: Uuid,
+    state: State,
+    reason: Option<CancelReason>,
+    customer: Customer,
+    lines: Vec<Line>,
+    total: i64,
+    currency: String,
+    stock_check: StockCheck,
+    version: i64,
+    trace_id: String,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl OrderView {
+    pub(super) fn of(order: &Order) -> Self {
+        Self {
+            id: order.id,
+            state: order.state(),
+            reason: order.reason(),
+            customer: order.customer.clone(),
+            lines: order.lines.clone(),
+            total: order.total,
+            currency: order.currency.clone(),
+            stock_check: order.stock_check,
+            version: order.version,
+            trace_id: order.trace.trace_id(),
+            created_at: order.created_at,
+            updated_at: order.updated_at,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SagaView {
+    order_id: Uuid,
+    state: State,
+    /// When the order is given up unless it is paid; none once it cannot be overdue any more.
+    deadline: Option<DateTime<Utc>>,
+    needs_attention: bool,
+    steps: Vec<StepView>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepView {
+    name: &'static str,
+    state: StepState,
+    since: Option<DateTime<Utc>>,
+    /// How many events have reported on this step.
+    attempts: usize,
+    compensation: &'static str,
+}
+
+impl SagaView {
+    pub(super) fn of(order: &Order, timeline: &[TimelineEntry]) -> Self {
+        let state = order.state();
+        let still_for = (Utc::now() - order.updated_at).num_seconds();
+        let overdue = !state.awaits_payment() || order.pay_by < Utc::now();
+        let steps = order.steps().map(|step| {
+            let reports = timeline
+                .iter()
+                .filter(|entry| step.told_by.contains(&entry.r#type.as_str()));
+            StepView {
+                name: step.name,
+                state: step.state,
+                since: reports.clone().map(|entry| entry.occurred_at).max(),
+                attempts: reports.count(),
+                compensation: step.compensation,
+            }
+        });
+        Self {
+            order_id: order.id,
+            state,
+            deadline: state.awaits_payment().then_some(order.pay_by),
+            needs_attention: !state.is_terminal() && overdue && still_for > STUCK_AFTER,
+            steps: steps.into(),
+        }
+    }
+}

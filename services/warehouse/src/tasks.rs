@@ -1,0 +1,80 @@
+//! What the warehouse does unasked: it hands parcels to the carrier, and sees them arrive.
+//!
+//! Both errands read the state again when they settle, so a parcel that was called off, or moved on
+//! by hand meanwhile, is left alone.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use messaging::{Db, Decisions, Errand, Touched, Tx};
+use telemetry::TraceContext;
+
+use crate::clients::Carrier;
+use crate::domain::{State, Warehouse};
+use crate::store::{self, Due};
+
+/// Hands scheduled parcels to the carrier.
+pub struct Dispatch {
+    /// Where the outcome is settled.
+    pub decisions: Decisions<Warehouse>,
+    /// Who takes the parcels.
+    pub carrier: Carrier,
+    /// How long picking takes.
+    pub delay: Duration,
+}
+
+impl Errand for Dispatch {
+    type Job = Due;
+
+    const NAME: &'static str = "dispatch";
+
+    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Due>> {
+        store::take_due(tx, State::Scheduled, self.delay, limit).await
+    }
+
+    async fn perform(&self, job: Due) -> anyhow::Result<()> {
+        let ship_to = job.ship_to.context("a scheduled parcel has no address")?;
+        let handover = self.carrier.hand_over(job.shipment_id, &ship_to).await?;
+        let settle = move |warehouse: &mut Warehouse| ((), warehouse.settle(job.order_id, &handover));
+        Ok(self.decisions.decide(Touched::order(job.order_id), settle).await?)
+    }
+
+    fn trace(job: &Due) -> &TraceContext {
+        &job.trace
+    }
+
+    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
+        store::next_due(db.pool(), State::Scheduled, self.delay).await
+    }
+}
+
+/// Sees dispatched parcels arrive.
+pub struct Deliver {
+    /// Where the arrival is settled.
+    pub decisions: Decisions<Warehouse>,
+    /// How long a parcel is on its way.
+    pub delay: Duration,
+}
+
+impl Errand for Deliver {
+    type Job = Due;
+
+    const NAME: &'static str = "deliver";
+
+    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Due>> {
+        store::take_due(tx, State::Dispatched, self.delay, limit).await
+    }
+
+    async fn perform(&self, job: Due) -> anyhow::Result<()> {
+        let settle = move |warehouse: &mut Warehouse| ((), warehouse.deliver(job.order_id, job.taken_at));
+        Ok(self.decisions.decide(Touched::order(job.order_id), settle).await?)
+    }
+
+    fn trace(job: &Due) -> &TraceContext {
+        &job.trace
+    }
+
+    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
+        store::next_due(db.pool(), State::Dispatched, self.delay).await
+    }
+}
