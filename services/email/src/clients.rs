@@ -161,6 +161,8 @@ impl MailServer {
             Some(password) => Some(Credentials::new(decoded(url.username())?, decoded(password)?)),
             None => None,
         };
+        // A password never travels in the clear.
+        anyhow::ensure!(login.is_none() || !matches!(security, Security::None), shape);
         Ok(Self {
             port: url.port().unwrap_or(usual_port),
             host,
@@ -274,6 +276,7 @@ mod tests {
             "",
             "mail.example",
             "http://shop:hunter2@mail.example",
+            "smtp://shop:hunter2@mail.example",
             "smtp://shop:hunter2@mail.example?tls=maybe",
         ] {
             let refusal = MailServer::at(url, Duration::from_secs(1)).err().unwrap();

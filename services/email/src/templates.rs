@@ -146,7 +146,7 @@ fn plainly(reason: CancelReason) -> &'static str {
 
 fn refund(refunded: i64, currency: &str) -> String {
     match refunded {
-        0 => "You have not been charged.".to_owned(),
+        0 => "You have nothing to pay.".to_owned(),
         amount => format!("We have paid back {}.", money(amount, currency)),
     }
 }
@@ -271,7 +271,7 @@ mod tests {
             };
             render(Uuid::now_v7(), &recipient("Tea"), &content).text
         };
-        assert!(told(0).contains("your payment was declined") && told(0).contains("You have not been charged."));
+        assert!(told(0).contains("your payment was declined") && told(0).contains("You have nothing to pay."));
         assert!(told(1_000).contains("We have paid back 10.00 EUR."));
     }
 

@@ -81,7 +81,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(trouble: &'static str, doubt: bool) -> Self {
+    /// Nobody was asked, because nobody would have answered.
+    pub const UNREACHABLE: Self = Self::new("gateway_unavailable", false);
+    /// The gateway has not made up its mind.
+    pub const UNDECIDED: Self = Self::new("gateway_undecided", true);
+
+    const fn new(trouble: &'static str, doubt: bool) -> Self {
         Self {
             trouble,
             doubt,
@@ -158,16 +163,20 @@ impl Gateway {
             return Ok(answer.read::<Intent>()?.standing());
         }
         let Problem { kind, code, decline_code, param } = answer.problem();
-        if answer.status == StatusCode::PAYMENT_REQUIRED {
-            return Ok(Standing::Declined { id: None, code: decline_word(decline_code.or(code)) });
+        match (answer.status, kind.as_deref()) {
+            (StatusCode::PAYMENT_REQUIRED, _) => {
+                Ok(Standing::Declined { id: None, code: decline_word(decline_code.or(code)) })
+            }
+            (_, Some("idempotency_error")) => {
+                tracing::error!(order_id = %charge.order_id, "the gateway knows another charge under this payment's key");
+                Err(Failure::new("gateway_conflict", true))
+            }
+            (StatusCode::BAD_REQUEST, Some("invalid_request_error")) => {
+                tracing::error!(order_id = %charge.order_id, code, param, "the gateway refuses a charge as malformed");
+                Ok(Standing::Declined { id: None, code: "invalid_payment_method".to_owned() })
+            }
+            _ => Err(answer.refused()),
         }
-        if kind.as_deref() == Some("idempotency_error") {
-            tracing::error!(order_id = %charge.order_id, "the gateway knows another charge under this payment's key");
-            return Err(Failure::new("gateway_conflict", true));
-        }
-        let status = answer.status.as_u16();
-        tracing::error!(order_id = %charge.order_id, status, code, param, "the gateway refuses a charge as malformed");
-        Ok(Standing::Declined { id: None, code: "invalid_payment_method".to_owned() })
     }
 
     /// Where the order's payment stands, or none when the gateway has not heard of it.
@@ -235,7 +244,7 @@ impl Gateway {
         let failure = match answer.status {
             StatusCode::TOO_MANY_REQUESTS => Failure::new("gateway_busy", false),
             // A call under the same key is still under way.
-            StatusCode::CONFLICT => Failure::new("gateway_undecided", true),
+            StatusCode::CONFLICT => Failure::UNDECIDED,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 tracing::error!(status = answer.status.as_u16(), "the gateway refuses our key: check GATEWAY_KEY");
                 Failure::new("gateway_misconfigured", false)
@@ -271,7 +280,7 @@ impl Gateway {
 /// What never reached the gateway did nothing; of all else nobody knows.
 fn unanswered(error: &reqwest::Error) -> Failure {
     match (error.is_connect(), error.is_timeout()) {
-        (true, _) => Failure::new("gateway_unavailable", false),
+        (true, _) => Failure::UNREACHABLE,
         (false, true) => Failure::new("gateway_timeout", true),
         (false, false) => Failure::new("gateway_unavailable", true),
     }
@@ -282,9 +291,14 @@ impl Answer {
         if self.status.is_success() {
             return Ok(self);
         }
+        Err(self.refused())
+    }
+
+    /// For anything that is nobody's card's fault: a wrong address, a wrong version, a bug.
+    fn refused(&self) -> Failure {
         let Problem { code, param, .. } = self.problem();
         tracing::error!(status = self.status.as_u16(), code, param, "the gateway refuses a request");
-        Err(Failure::new("gateway_refuses", false))
+        Failure::new("gateway_refuses", false)
     }
 
     fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {

@@ -16,7 +16,7 @@ use events::{
 };
 use uuid::Uuid;
 
-pub use payment::{Due, Fact, Payment, Progress, State, Undo};
+pub use payment::{Due, Fact, Payment, Progress, State, Undo, refund_id};
 
 /// The payments that a batch touches.
 #[derive(Debug, Default)]
@@ -209,7 +209,7 @@ impl Payments {
     /// The money went back.
     pub fn settle_refund(&mut self, order_id: Uuid, gateway_ref: String) -> Option<PaymentRefunded> {
         let payment = self.refunding(order_id)?;
-        let (refund_id, amount, cause) = (payment.refund_id(), payment.captured, payment.cause?);
+        let (refund_id, amount, cause) = (refund_id(order_id), payment.captured, payment.cause?);
         payment.record(Fact::Refunded { refund_id, amount, gateway_ref });
         payment.progress.trouble = None;
         payment.take_up(Due::Never);
@@ -352,7 +352,7 @@ fn answer_undo(payment: &mut Payment, cause: RefundCause) -> PaymentVoided {
 
 fn refund(payment: &mut Payment, cause: RefundCause) {
     payment.record(Fact::RefundRequested {
-        refund_id: payment.refund_id(),
+        refund_id: refund_id(payment.order_id),
         amount: payment.captured,
         cause,
     });

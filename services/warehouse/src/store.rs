@@ -87,7 +87,7 @@ async fn save_shipments(tx: &mut Tx, changed: &[(&Uuid, &Shipment)], journal: &J
         set state = excluded.state, tracking = excluded.tracking, ship_to = excluded.ship_to,
             cancel_answered = excluded.cancel_answered, version = excluded.version,
             state_since = case when known.state = excluded.state then known.state_since else now() end,
-            due_at = excluded.due_at,
+            due_at = case when known.state = excluded.state then known.due_at else excluded.due_at end,
             attempts = case when known.state = excluded.state then known.attempts else 0 end
         where known.version = excluded.version - 1
         "#,
@@ -210,7 +210,7 @@ pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) ->
         where order_id = any (array(
             select order_id from shipments
             where state = $1 and due_at <= now() - make_interval(secs => $2)
-            order by due_at for update skip locked limit $4
+            order by due_at limit $4
         ))
         returning order_id, shipment_id as "shipment_id!", ship_to as "ship_to: Json<Address>",
                   now() as "taken_at!", traceparent, tracestate

@@ -4,10 +4,6 @@
 //! price of a commit is paid once a batch. The work runs in a task of its own: a client that hangs
 //! up cannot leave a transaction half begun (sqlx issue 4385).
 
-use std::panic::AssertUnwindSafe;
-use std::time::Duration;
-
-use futures_util::FutureExt;
 use telemetry::TraceContext;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,8 +14,6 @@ use crate::{Db, Draft, Emits, Fault, Touched, Trouble, WorkingSet};
 const BATCH: usize = 128;
 /// How many may wait before the next one is turned away.
 const QUEUE: usize = 4 * BATCH;
-/// How often a lost race is run again before giving up.
-const RACES: u32 = 20;
 
 /// Why a decision was not taken. Nothing of it was saved, except that the outcome of a commit that
 /// was cut off is unknown: repeat the request with the same idempotency key.
@@ -76,7 +70,7 @@ impl<W: WorkingSet> Decisions<W> {
             .map_err(|_| Undecided::Unavailable("too many requests wait".into()))?;
         answer
             .await
-            .unwrap_or_else(|_| Err(Undecided::Broken("the decision panicked".into())))
+            .unwrap_or_else(|_| Err(Undecided::Unavailable("the process is ending".into())))
     }
 }
 
@@ -122,20 +116,14 @@ impl<W, T: Send, R: Emits, F: FnMut(&mut W) -> (T, R) + Send> Command<W> for Ask
 async fn work<W: WorkingSet>(db: Db, mut waiting: mpsc::Receiver<Box<dyn Command<W>>>) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        // A panic drops the batch, hence its reply channels, and every caller learns of it.
-        let taken = AssertUnwindSafe(take(&db, std::mem::take(&mut batch)))
-            .catch_unwind()
-            .await;
-        if taken.is_err() {
-            tracing::error!("a decision panicked; its batch was rolled back");
-        }
+        take(&db, std::mem::take(&mut batch)).await;
     }
 }
 
 /// Commits the batch, or, when it fails for a reason of its own, each decision by itself.
 async fn take<W: WorkingSet>(db: &Db, mut batch: Vec<Box<dyn Command<W>>>) {
     match commit(db, &mut batch).await {
-        Err(Trouble::Broken(_)) if batch.len() > 1 => {
+        Err(Trouble::Broken(_) | Trouble::Conflict(_)) if batch.len() > 1 => {
             for command in batch {
                 let mut alone = vec![command];
                 let outcome = commit(db, &mut alone).await;
@@ -170,18 +158,6 @@ fn answer<W>(batch: Vec<Box<dyn Command<W>>>, outcome: Result<Vec<Verdict>, Trou
 }
 
 async fn commit<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Result<Vec<Verdict>, Trouble> {
-    let mut races = 0;
-    loop {
-        let outcome = commit_once(db, batch).await;
-        match outcome {
-            Err(Trouble::Conflict(_)) if races < RACES => races += 1,
-            outcome => return outcome,
-        }
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..4 << races.min(5)))).await;
-    }
-}
-
-async fn commit_once<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Result<Vec<Verdict>, Trouble> {
     let touched: Vec<Touched> = batch.iter().map(|command| command.touched().clone()).collect();
     let traces: Vec<TraceContext> = batch.iter().map(|command| command.trace()).collect();
     let mut decides: Vec<_> = batch

@@ -7,25 +7,32 @@ use uuid::Uuid;
 use crate::Tx;
 use crate::dead_letters::Letter;
 
+/// What a consumer may do with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is new.
+    Fresh,
+    /// It is new, but a dead letter of the same subject is before it.
+    Blocked,
+    /// Its effect is committed, or it came twice in this batch.
+    Taken,
+}
+
 /// Which events of a batch are new to this consumer, and which must wait.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
-    /// Fresh events; the value says whether a dead letter of the same subject blocks them.
-    fresh: HashMap<Uuid, bool>,
+    fresh: HashMap<Uuid, Claim>,
 }
 
 impl Claims {
-    pub(crate) fn is_fresh(&self, event_id: Uuid) -> bool {
-        self.fresh.contains_key(&event_id)
-    }
-
-    pub(crate) fn is_blocked(&self, event_id: Uuid) -> bool {
-        self.fresh.get(&event_id).copied().unwrap_or(false)
-    }
-
     /// Whether the decision is to be taken at all; a command always is.
     pub(crate) fn are_fresh(&self, heard: Option<&Letter>) -> bool {
-        heard.is_none_or(|letter| self.is_fresh(letter.envelope.event_id))
+        heard.is_none_or(|letter| self.fresh.contains_key(&letter.envelope.event_id))
+    }
+
+    /// Spends the claim: a batch may hold the same event twice.
+    pub(crate) fn spend(&mut self, event_id: Uuid) -> Claim {
+        self.fresh.remove(&event_id).unwrap_or(Claim::Taken)
     }
 }
 
@@ -67,7 +74,8 @@ pub(crate) async fn claim(tx: &mut Tx, consumer: &str, letters: &[Option<&Letter
     )
     .fetch_all(&mut **tx)
     .await?;
+    let claim = |blocked| if blocked { Claim::Blocked } else { Claim::Fresh };
     Ok(Claims {
-        fresh: rows.into_iter().map(|row| (row.event_id, row.blocked)).collect(),
+        fresh: rows.into_iter().map(|row| (row.event_id, claim(row.blocked))).collect(),
     })
 }

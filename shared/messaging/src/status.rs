@@ -15,6 +15,8 @@ pub struct Lag {
     pub stream: &'static str,
     /// Its name.
     pub durable: &'static str,
+    /// Deliveries so far, redeliveries included.
+    pub delivered: u64,
     /// Events that were not delivered yet.
     pub pending: u64,
     /// Events that were delivered and not acknowledged yet.
@@ -34,6 +36,7 @@ pub async fn lags(jetstream: &jetstream::Context, hears: &Hears) -> anyhow::Resu
             stream,
             durable: hears.service,
             pending: info.num_pending,
+            delivered: info.delivered.consumer_sequence,
             unacknowledged: info.num_ack_pending,
             redelivered: info.num_redelivered,
         });

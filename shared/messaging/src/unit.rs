@@ -12,14 +12,21 @@
 //! ```
 
 use std::collections::{BTreeSet, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use events::{Event, Subject};
+use futures_util::FutureExt;
 use telemetry::TraceContext;
 use uuid::Uuid;
 
 use crate::dead_letters::{self, Letter};
+use crate::inbox::{self, Claim};
 use crate::outbox::{self, Entry};
-use crate::{Db, Draft, Envelope, Fault, Trouble, Tx, inbox};
+use crate::{Db, Draft, Envelope, Fault, Trouble, Tx};
+
+/// How often a lost race is run again before giving up: a second at most, all in all.
+const RACES: u32 = 20;
 
 /// What a service knows about the orders of a batch: loaded, decided upon and saved once a batch.
 pub trait WorkingSet: Sized + Send + 'static {
@@ -127,7 +134,25 @@ pub(crate) enum Verdict {
 }
 
 /// Commits a batch, all or nothing, except that faulty events are buried alone.
+///
+/// After a lost race everything is loaded and decided again; a panic is a broken batch, no more.
 pub(crate) async fn commit<W: WorkingSet>(
+    db: &Db,
+    consumer: &str,
+    jobs: &mut [Job<'_, W>],
+) -> Result<Vec<Verdict>, Trouble> {
+    let mut races = 0;
+    loop {
+        let outcome = AssertUnwindSafe(attempt(db, consumer, jobs)).catch_unwind().await;
+        match outcome.unwrap_or_else(|_| Err(Trouble::Broken("the decision panicked".into()))) {
+            Err(Trouble::Conflict(_)) if races < RACES => races += 1,
+            outcome => return outcome,
+        }
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..4 << races.min(5)))).await;
+    }
+}
+
+async fn attempt<W: WorkingSet>(
     db: &Db,
     consumer: &str,
     jobs: &mut [Job<'_, W>],
@@ -142,7 +167,7 @@ pub(crate) async fn commit<W: WorkingSet>(
     }
     let mut known = W::load(&mut tx, &touched).await?;
 
-    let decided = decide(&mut known, jobs, &claims);
+    let decided = decide(&mut known, jobs, claims);
     let told = outbox::append(&mut tx, decided.entries).await?;
     known
         .save(
@@ -166,7 +191,7 @@ struct Decided {
 }
 
 /// The only part that thinks, and it does no I/O.
-fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], claims: &inbox::Claims) -> Decided {
+fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inbox::Claims) -> Decided {
     let mut decided = Decided {
         verdicts: Vec::with_capacity(jobs.len()),
         entries: Vec::new(),
@@ -175,12 +200,12 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], claims: &inbox:
     let mut poisoned: HashSet<String> = HashSet::new();
     for job in jobs.iter_mut() {
         let envelope = job.heard.map(|letter| &letter.envelope);
-        let verdict = match envelope {
-            Some(envelope) if !claims.is_fresh(envelope.event_id) => Verdict::AlreadyDone,
-            Some(envelope) if claims.is_blocked(envelope.event_id) || poisoned.contains(&envelope.subject) => {
-                Verdict::Parked
-            }
-            _ => match (job.decide)(known) {
+        let claim = envelope.map_or(Claim::Fresh, |envelope| claims.spend(envelope.event_id));
+        let verdict = match claim {
+            Claim::Taken => Verdict::AlreadyDone,
+            Claim::Blocked => Verdict::Parked,
+            Claim::Fresh if envelope.is_some_and(|envelope| poisoned.contains(&envelope.subject)) => Verdict::Parked,
+            Claim::Fresh => match (job.decide)(known) {
                 Ok(drafts) => {
                     let cause = envelope.map(|envelope| envelope.event_id);
                     let entries = drafts.into_iter().map(|draft| Entry {

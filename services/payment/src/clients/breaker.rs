@@ -52,6 +52,13 @@ impl Breaker {
         }
     }
 
+    /// There was nothing to call for after all: a probe that was admitted may go to somebody else.
+    pub fn give_back(&self, now: Instant) {
+        if let Some(probe_at) = &mut self.state().probe_at {
+            *probe_at = now;
+        }
+    }
+
     /// How long until a call may go out; zero while it is closed.
     pub fn pause(&self, now: Instant) -> Duration {
         let probe_at = self.state().probe_at;
@@ -72,11 +79,9 @@ impl Breaker {
     pub fn unanswered(&self, now: Instant) {
         let mut state = self.state();
         state.failures += 1;
-        if state.failures >= FAILURES {
-            if state.probe_at.replace(now + PAUSE).is_none() {
-                tracing::error!(failures = state.failures, "the gateway does not answer, trying once a second");
-                self.open.record(1, &[]);
-            }
+        if state.failures >= FAILURES && state.probe_at.replace(now + PAUSE).is_none() {
+            tracing::error!(failures = state.failures, "the gateway does not answer, trying once a second");
+            self.open.record(1, &[]);
         }
     }
 
@@ -109,6 +114,8 @@ mod tests {
         assert_eq!((breaker.admit(64, later), breaker.admit(64, later)), (1, 0));
         breaker.unanswered(later);
         assert_eq!(breaker.admit(64, later), 0);
+        assert_eq!(breaker.admit(64, later + PAUSE), 1);
+        breaker.give_back(later + PAUSE);
         assert_eq!(breaker.admit(64, later + PAUSE), 1);
         breaker.answered();
         assert_eq!((breaker.admit(64, later), breaker.pause(later)), (64, Duration::ZERO));

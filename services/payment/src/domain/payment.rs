@@ -269,11 +269,6 @@ impl Payment {
         self.progress.changed || !self.news.is_empty()
     }
 
-    /// The one refund that there can be.
-    pub fn refund_id(&self) -> Uuid {
-        derive_id(self.order_id, "refund")
-    }
-
     pub(super) fn take_up(&mut self, due: Due) {
         self.progress.due = due;
         self.progress.changed = true;
@@ -311,7 +306,7 @@ impl Payment {
         PaymentRefunded {
             order_id: self.order_id,
             payment_id: self.payment_id,
-            refund_id: self.refund_id(),
+            refund_id: refund_id(self.order_id),
             amount: self.refunded,
             cause,
         }
@@ -326,6 +321,11 @@ impl Payment {
             cause,
         }
     }
+}
+
+/// The one refund that an order's payment can have, also its idempotency key.
+pub fn refund_id(order_id: Uuid) -> Uuid {
+    derive_id(order_id, "refund")
 }
 
 /// Whether this can be a token: letters first, then letters, digits and underscores, and nowhere as many digits

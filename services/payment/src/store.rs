@@ -1,0 +1,404 @@
+//! The only SQL of the payment service: a batch's working set, the errands' work, and the queries of the API.
+
+mod save;
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use events::RefundCause;
+use messaging::{Journal, Touched, Tx, WorkingSet};
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::types::Json;
+use telemetry::TraceContext;
+use uuid::Uuid;
+
+use crate::clients::Charge;
+use crate::domain::{Due, Fact, Payment, Payments, Progress, State, Undo};
+
+impl WorkingSet for Payments {
+    /// Locks the payments in order of their orders' ids, so that no errand takes one meanwhile.
+    async fn load(tx: &mut Tx, touched: &Touched) -> sqlx::Result<Self> {
+        let mut payments = Self::default();
+        if !touched.keys.is_empty() {
+            let known = sqlx::query_scalar!("select id from gateway_notices where id = any($1)", &touched.key_list());
+            payments.known_notices = known.fetch_all(&mut **tx).await?.into_iter().collect();
+        }
+        let rows = sqlx::query_as!(
+            PaymentRow,
+            r#"
+            select order_id, payment_id, state, amount, captured, refunded, currency, payment_method, expires_at,
+                   gateway_ref, cause, undo, unresolved, version, attempts, refund_attempts, doubt, trouble
+            from payments where order_id = any($1) order by order_id for update
+            "#,
+            &touched.order_ids(),
+        );
+        for row in rows.fetch_all(&mut **tx).await? {
+            payments.payments.insert(row.order_id, row.into_payment());
+        }
+        Ok(payments)
+    }
+
+    async fn save(self, tx: &mut Tx, journal: &Journal) -> sqlx::Result<()> {
+        save::save(&self, tx, journal).await
+    }
+}
+
+impl State {
+    /// The word for it in tables and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Declined => "DECLINED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Refunding => "REFUNDING",
+            Self::Refunded => "REFUNDED",
+            Self::Voided => "VOIDED",
+        }
+    }
+
+    /// The column is checked, so every word is one of ours.
+    fn from_sql(word: &str) -> Self {
+        match word {
+            "SUCCEEDED" => Self::Succeeded,
+            "DECLINED" => Self::Declined,
+            "TIMED_OUT" => Self::TimedOut,
+            "REFUNDING" => Self::Refunding,
+            "REFUNDED" => Self::Refunded,
+            "VOIDED" => Self::Voided,
+            _ => Self::Pending,
+        }
+    }
+}
+
+impl Undo {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Wanted => "WANTED",
+            Self::Answered => "ANSWERED",
+        }
+    }
+
+    /// The column is checked, so every word is one of ours.
+    fn from_sql(word: &str) -> Self {
+        match word {
+            "WANTED" => Self::Wanted,
+            "ANSWERED" => Self::Answered,
+            _ => Self::None,
+        }
+    }
+}
+
+fn cause_from_sql(word: &str) -> RefundCause {
+    match word {
+        "SHIPPING_FAILED" => RefundCause::ShippingFailed,
+        "CHARGED_TOO_LATE" => RefundCause::ChargedTooLate,
+        "GOODS_RETURNED" => RefundCause::GoodsReturned,
+        _ => RefundCause::OrderCancelled,
+    }
+}
+
+struct PaymentRow {
+    order_id: Uuid,
+    payment_id: Uuid,
+    state: String,
+    amount: i64,
+    captured: i64,
+    refunded: i64,
+    currency: String,
+    payment_method: String,
+    expires_at: Option<DateTime<Utc>>,
+    gateway_ref: Option<String>,
+    cause: Option<String>,
+    undo: String,
+    unresolved: bool,
+    version: i64,
+    attempts: i32,
+    refund_attempts: i32,
+    doubt: bool,
+    trouble: Option<String>,
+}
+
+impl PaymentRow {
+    fn into_payment(self) -> Payment {
+        Payment {
+            order_id: self.order_id,
+            payment_id: self.payment_id,
+            state: State::from_sql(&self.state),
+            amount: self.amount,
+            captured: self.captured,
+            refunded: self.refunded,
+            currency: self.currency,
+            payment_method: self.payment_method,
+            expires_at: self.expires_at,
+            gateway_ref: self.gateway_ref,
+            cause: self.cause.as_deref().map(cause_from_sql),
+            undo: Undo::from_sql(&self.undo),
+            unresolved: self.unresolved,
+            version: self.version,
+            progress: Progress {
+                attempts: self.attempts,
+                refund_attempts: self.refund_attempts,
+                doubt: self.doubt,
+                trouble: self.trouble,
+                due: Due::AsItWas,
+                changed: false,
+            },
+            news: Vec::new(),
+        }
+    }
+}
+
+/// How charges are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Take {
+    /// How many at most.
+    pub limit: i64,
+    /// Nobody can be called: only those that are to be given up.
+    pub shut_out: bool,
+    /// For how long they are held.
+    pub lease: Duration,
+    /// How long after its first attempt a charge is given up.
+    pub give_up_after: Duration,
+}
+
+/// A charge that an errand took.
+#[derive(Debug)]
+pub struct DueCharge {
+    /// What is to be charged, or was.
+    pub charge: Charge,
+    /// Counts the attempts, this one included.
+    pub attempt: i32,
+    /// Whether it may still be charged; otherwise it is only found out what became of it.
+    pub wanted: bool,
+    /// Whether the order waits for the outcome.
+    pub awaited: bool,
+    /// Whether it is given up unless this attempt settles it.
+    pub overdue: bool,
+    /// Whether an earlier call that could charge was never answered.
+    pub doubt: bool,
+    /// Whether nobody can be called.
+    pub shut_out: bool,
+    /// When it was taken.
+    pub taken: Instant,
+    /// The span of the event that asked for it.
+    pub trace: TraceContext,
+}
+
+/// Counts the attempt and notes the doubt before any call is made, and leases the payment.
+pub async fn take_charges(tx: &mut Tx, take: Take) -> sqlx::Result<Vec<DueCharge>> {
+    let taken = Instant::now();
+    let rows = sqlx::query!(
+        r#"
+        with due as (
+            select order_id, doubt, state = 'PENDING' as awaited,
+                   state = 'PENDING' and now() >= give_up_at as overdue,
+                   state = 'PENDING' and now() < give_up_at and undo = 'NONE' as wanted
+            from payments
+            where due_at <= now() and state <> 'REFUNDING' and (not $2 or state = 'PENDING' and now() >= give_up_at)
+            order by due_at for update skip locked limit $1
+        )
+        update payments as taken
+        set attempts = attempts + 1, doubt = taken.doubt or wanted, due_at = now() + make_interval(secs => $3),
+            give_up_at = case when attempts = 0 then least(give_up_at, now() + make_interval(secs => $4))
+                              else give_up_at end
+        from due where taken.order_id = due.order_id
+        returning taken.order_id, payment_id, amount, currency, payment_method, attempts, due.doubt as "doubt!",
+                  awaited as "awaited!", overdue as "overdue!", wanted as "wanted!", traceparent, tracestate
+        "#,
+        take.limit,
+        take.shut_out,
+        take.lease.as_secs_f64(),
+        take.give_up_after.as_secs_f64(),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let jobs = rows.into_iter().map(|row| DueCharge {
+        charge: Charge {
+            payment_id: row.payment_id,
+            order_id: row.order_id,
+            amount: row.amount,
+            currency: row.currency,
+            payment_method: row.payment_method,
+        },
+        attempt: row.attempts,
+        wanted: row.wanted,
+        awaited: row.awaited,
+        overdue: row.overdue,
+        doubt: row.doubt,
+        shut_out: take.shut_out,
+        taken,
+        trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
+    });
+    Ok(jobs.collect())
+}
+
+/// How long until the next charge is due.
+pub async fn next_charge(pool: &PgPool) -> sqlx::Result<Option<Duration>> {
+    let left = sqlx::query_scalar!(
+        r#"
+        select extract(epoch from min(due_at) - now())::float8
+        from payments where due_at is not null and state <> 'REFUNDING'
+        "#,
+    );
+    Ok(left.fetch_one(pool).await?.map(from_seconds))
+}
+
+/// A refund that an errand took.
+#[derive(Debug)]
+pub struct DueRefund {
+    /// The order.
+    pub order_id: Uuid,
+    /// What goes back, in minor units.
+    pub amount: i64,
+    /// What the gateway calls the charge.
+    pub gateway_ref: String,
+    /// Counts the attempts, this one included.
+    pub attempt: i32,
+    /// The span of the event that asked for it.
+    pub trace: TraceContext,
+}
+
+/// Counts the attempt before any call is made, and leases the payment.
+pub async fn take_refunds(tx: &mut Tx, limit: i64, lease: Duration) -> sqlx::Result<Vec<DueRefund>> {
+    let rows = sqlx::query!(
+        r#"
+        with due as (
+            select order_id from payments where due_at <= now() and state = 'REFUNDING'
+            order by due_at for update skip locked limit $1
+        )
+        update payments as taken
+        set refund_attempts = refund_attempts + 1, due_at = now() + make_interval(secs => $2)
+        from due where taken.order_id = due.order_id
+        returning taken.order_id, captured, gateway_ref as "gateway_ref!", refund_attempts, traceparent, tracestate
+        "#,
+        limit,
+        lease.as_secs_f64(),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let jobs = rows.into_iter().map(|row| DueRefund {
+        order_id: row.order_id,
+        amount: row.captured,
+        gateway_ref: row.gateway_ref,
+        attempt: row.refund_attempts,
+        trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
+    });
+    Ok(jobs.collect())
+}
+
+/// How long until the next refund is due.
+pub async fn next_refund(pool: &PgPool) -> sqlx::Result<Option<Duration>> {
+    let left = sqlx::query_scalar!(
+        r#"
+        select extract(epoch from min(due_at) - now())::float8
+        from payments where due_at is not null and state = 'REFUNDING'
+        "#,
+    );
+    Ok(left.fetch_one(pool).await?.map(from_seconds))
+}
+
+/// Less than nothing is now.
+fn from_seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// An order's payment and its history, as one statement saw them.
+pub async fn payment(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<(Payment, Value)>> {
+    let row = sqlx::query!(
+        r#"
+        select p.*, (
+            select jsonb_agg(jsonb_build_object('version', e.version, 'type', e.type, 'at', e.at,
+                                                'data', e.data - 'payment_method') order by e.version)
+            from payment_events e where e.order_id = p.order_id
+        ) as "events!"
+        from payments p where order_id = $1
+        "#,
+        order_id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        let payment = PaymentRow {
+            order_id: row.order_id,
+            payment_id: row.payment_id,
+            state: row.state,
+            amount: row.amount,
+            captured: row.captured,
+            refunded: row.refunded,
+            currency: row.currency,
+            payment_method: row.payment_method,
+            expires_at: row.expires_at,
+            gateway_ref: row.gateway_ref,
+            cause: row.cause,
+            undo: row.undo,
+            unresolved: row.unresolved,
+            version: row.version,
+            attempts: row.attempts,
+            refund_attempts: row.refund_attempts,
+            doubt: row.doubt,
+            trouble: row.trouble,
+        };
+        (payment.into_payment(), row.events)
+    }))
+}
+
+/// The facts of an order's payment, in order.
+pub async fn facts(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Vec<Fact>> {
+    let facts = sqlx::query_scalar!(
+        r#"
+        select jsonb_build_object('type', type, 'data', data) as "fact!: Json<Fact>"
+        from payment_events where order_id = $1 order by version
+        "#,
+        order_id,
+    );
+    Ok(facts.fetch_all(pool).await?.into_iter().map(|fact| fact.0).collect())
+}
+
+/// One side of a transaction in the ledger.
+#[derive(Debug)]
+pub struct LedgerRow {
+    /// Grows with time.
+    pub id: i64,
+    /// The transaction.
+    pub transaction_id: Uuid,
+    /// The account.
+    pub account: String,
+    /// In minor units.
+    pub debit: i64,
+    /// In minor units.
+    pub credit: i64,
+    /// The order.
+    pub order_id: Uuid,
+    /// When it was booked.
+    pub at: DateTime<Utc>,
+}
+
+/// A page of the ledger, of one order or of all, after the cursor.
+pub async fn ledger(pool: &PgPool, order_id: Option<Uuid>, after: i64, limit: i64) -> sqlx::Result<Vec<LedgerRow>> {
+    sqlx::query_as!(
+        LedgerRow,
+        r#"
+        select id, transaction_id, account, debit, credit, order_id, at
+        from ledger where id > $2 and ($1::uuid is null or order_id = $1) order by id limit $3
+        "#,
+        order_id,
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Everything that was ever debited and credited, in minor units.
+pub async fn balance(pool: &PgPool) -> sqlx::Result<(i64, i64)> {
+    let sums = sqlx::query!(
+        r#"
+        select coalesce(sum(debit), 0)::bigint as "debit!", coalesce(sum(credit), 0)::bigint as "credit!" from ledger
+        "#,
+    );
+    let sums = sums.fetch_one(pool).await?;
+    Ok((sums.debit, sums.credit))
+}

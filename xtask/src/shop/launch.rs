@@ -1,0 +1,94 @@
+//! Every program of a shop with its environment, and what it printed.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use testbed::Process;
+
+use super::options::{Addresses, Home};
+use super::{GATEWAY, Service, Shop, ShopOptions};
+
+/// What all launches of one shop share.
+pub(super) struct Launch<'a> {
+    pub(super) binaries: PathBuf,
+    pub(super) options: &'a ShopOptions,
+    pub(super) addresses: &'a Addresses,
+    pub(super) home: &'a Home,
+}
+
+impl Launch<'_> {
+    pub(super) async fn service(&self, shop: &Shop, service: Service) -> Result<(&'static str, Process)> {
+        let mut command = self.command(service.name())?;
+        command
+            .env("DATABASE_URL", shop.database_url(service))
+            .env("NATS_URL", shop.nats().url())
+            .env("HTTP_ADDR", self.addresses.http(service))
+            .env("ADMIN_ADDR", self.addresses.admin(service));
+        match service {
+            Service::Order => command.env("INVENTORY_URL", shop.url(Service::Inventory)),
+            Service::Payment => command.env("GATEWAY_URL", shop.gateway_url()),
+            Service::Email => command.env("MAIL_DIR", shop.mail_dir()),
+            Service::Inventory | Service::Warehouse | Service::Analytics => &mut command,
+        };
+        match &self.options.otlp {
+            Some(endpoint) => command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+            None => command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        };
+        // Whoever watches wants to see spans at once; production can wait.
+        if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none() {
+            command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
+        }
+        let own = self.options.env.iter().filter(|(of, ..)| *of == service);
+        command.envs(own.map(|(_, name, value)| (name, value)));
+        self.start(service.name(), &command).await
+    }
+
+    pub(super) async fn gateway(&self) -> Result<(&'static str, Process)> {
+        let mut command = self.command(GATEWAY)?;
+        command
+            .env("HTTP_ADDR", self.addresses.gateway())
+            .env("GATEWAY_DATA", self.home.folder("gateway"));
+        self.start(GATEWAY, &command).await
+    }
+
+    fn command(&self, name: &str) -> Result<Command> {
+        let program = self.binaries.join(name);
+        ensure!(
+            program.exists(),
+            "{} is missing: cargo build --workspace --bins makes it",
+            program.display()
+        );
+        let mut command = Command::new(program);
+        // Logs are files first; whoever shows them colours them. Calls between services never leave the machine.
+        command.env("NO_COLOR", "1").env("NO_PROXY", no_proxy());
+        Ok(command)
+    }
+
+    async fn start(&self, name: &'static str, command: &Command) -> Result<(&'static str, Process)> {
+        let log = self.home.log(name);
+        if log.exists() {
+            std::fs::rename(&log, log.with_extension("log.1"))?;
+        }
+        let folder = self.home.folder("run").join(name);
+        Ok((name, Process::start(name, command, &folder, &log).await?))
+    }
+}
+
+fn no_proxy() -> String {
+    let known = env::var("NO_PROXY").or_else(|_| env::var("no_proxy")).unwrap_or_default();
+    format!("127.0.0.1,localhost,{known}")
+}
+
+/// All of a log.
+pub(super) fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let text = read(log);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}

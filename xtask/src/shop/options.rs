@@ -1,0 +1,162 @@
+//! Where a shop lives, and how.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use testbed::{Durability, Place, Scratch, free_port};
+
+use super::Service;
+
+/// How a shop is to be started; the default is what a test wants.
+#[derive(Debug, Clone)]
+pub struct ShopOptions {
+    /// The folder that keeps the data; none: a temporary one, gone with the shop.
+    pub home: Option<PathBuf>,
+    /// Where it listens.
+    pub ports: Ports,
+    /// PostgreSQL's port; none: a free one.
+    pub postgres_port: Option<u16>,
+    /// The broker's port; none: a free one.
+    pub nats_port: Option<u16>,
+    /// More environment, per service.
+    pub env: Vec<(Service, String, String)>,
+    /// Where spans go; none: nowhere.
+    pub otlp: Option<String>,
+    /// The folder of the binaries; none: the one that this executable was built into.
+    pub binaries: Option<PathBuf>,
+    /// What acknowledgements survive.
+    pub durability: Durability,
+    /// Whether an empty catalogue is filled.
+    pub seed: bool,
+    /// Told each step before it is taken.
+    pub progress: fn(&str),
+}
+
+impl Default for ShopOptions {
+    /// Temporary, on free ports, seeded, silent; loses nothing but to a power cut.
+    fn default() -> Self {
+        Self {
+            home: None,
+            ports: Ports::Free,
+            postgres_port: None,
+            nats_port: None,
+            env: Vec::new(),
+            otlp: None,
+            binaries: None,
+            durability: Durability::Test,
+            seed: true,
+            progress: |_| {},
+        }
+    }
+}
+
+/// Where a shop listens, always on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// 8001 to 8006, 9001 to 9006, and 8010 for the gateway.
+    Fixed,
+    /// Wherever there is room, for tests that run side by side.
+    Free,
+}
+
+/// The port of the sandbox gateway when ports are fixed.
+pub const GATEWAY_PORT: u16 = 8010;
+
+/// Every port of a shop but those of the servers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addresses {
+    http: [u16; 6],
+    admin: [u16; 6],
+    gateway: u16,
+}
+
+impl Addresses {
+    pub(super) fn of(ports: Ports) -> Result<Self> {
+        let mut addresses = Self {
+            http: Service::ALL.map(Service::port),
+            admin: Service::ALL.map(Service::admin_port),
+            gateway: GATEWAY_PORT,
+        };
+        if ports == Ports::Free {
+            let all = addresses.http.iter_mut().chain(&mut addresses.admin);
+            for port in all.chain([&mut addresses.gateway]) {
+                *port = free_port()?;
+            }
+        }
+        Ok(addresses)
+    }
+
+    pub(super) fn http(&self, service: Service) -> String {
+        local(self.http[service as usize])
+    }
+
+    pub(super) fn admin(&self, service: Service) -> String {
+        local(self.admin[service as usize])
+    }
+
+    pub(super) fn gateway(&self) -> String {
+        local(self.gateway)
+    }
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// The folder of a shop; it is the last that goes.
+#[derive(Debug)]
+pub(super) struct Home {
+    path: PathBuf,
+    /// Removes a temporary one.
+    _scratch: Option<Scratch>,
+}
+
+impl Home {
+    pub(super) async fn open(kept: Option<&Path>) -> Result<Self> {
+        let (path, scratch) = match kept {
+            Some(folder) => (std::path::absolute(folder)?, None),
+            None => {
+                let scratch = Scratch::new("shop").await?;
+                (scratch.path().to_owned(), Some(scratch))
+            }
+        };
+        for folder in ["logs", "mail", "gateway", "run"] {
+            let folder = path.join(folder);
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        Ok(Self { path, _scratch: scratch })
+    }
+
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(super) fn log(&self, program: &str) -> PathBuf {
+        self.path.join("logs").join(format!("{program}.log"))
+    }
+
+    /// A server's place: inside a kept home, or temporary as well.
+    pub(super) fn place(&self, server: &str, port: Option<u16>, durability: Durability) -> Place {
+        let place = match self._scratch {
+            Some(_) => Place::temporary(),
+            None => Place::kept(self.folder(server)),
+        };
+        let place = place.with(durability);
+        match port {
+            Some(port) => place.on_port(port),
+            None => place,
+        }
+    }
+}
+
+/// Where cargo put the binaries of the build that this executable belongs to.
+pub(super) fn binaries() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("this executable is in no folder")?;
+    // Tests and examples are one folder deeper.
+    let above = folder
+        .file_name()
+        .filter(|name| *name == "deps" || *name == "examples")
+        .and_then(|_| folder.parent());
+    Ok(above.unwrap_or(folder).to_owned())
+}

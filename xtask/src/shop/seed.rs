@@ -1,0 +1,60 @@
+//! What a new shop has on its shelves.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Client;
+use serde_json::{Value, json};
+
+const CURRENCY: &str = "EUR";
+/// Pieces of each.
+const STOCK: i64 = 1_000;
+
+/// Sku, name, price of one piece in cents.
+const PRODUCTS: [(&str, &str, i64); 20] = [
+    ("TEA-ASSAM", "Assam, strong and malty, 100 g", 690),
+    ("TEA-CEYLON", "Ceylon Highlands, bright, 100 g", 720),
+    ("TEA-DARJEELING", "Darjeeling First Flush, 100 g", 1_490),
+    ("TEA-EARLGREY", "Earl Grey with bergamot, 100 g", 790),
+    ("TEA-GENMAICHA", "Genmaicha, green tea and roasted rice, 100 g", 890),
+    ("TEA-JASMINE", "Jasmine Pearls, hand-rolled, 50 g", 1_290),
+    ("TEA-OOLONG", "Milk Oolong, creamy, 100 g", 1_690),
+    ("TEA-PUERH", "Pu-erh, aged ten years, 100 g", 2_490),
+    ("TEA-ROOIBOS", "Rooibos, caffeine-free, 200 g", 590),
+    ("TEA-SENCHA", "Sencha, steamed, 100 g", 990),
+    ("HERB-CHAMOMILE", "Chamomile flowers, 75 g", 450),
+    ("HERB-PEPPERMINT", "Peppermint leaves, 75 g", 420),
+    ("MUG-BLUE", "Stoneware mug, blue, 350 ml", 1_450),
+    ("MUG-WHITE", "Porcelain mug, white, 300 ml", 1_250),
+    ("CUP-GLASS", "Double-walled glass cup, 250 ml", 1_190),
+    ("POT-CAST-IRON", "Cast-iron teapot, 800 ml", 5_900),
+    ("POT-GLASS", "Glass teapot with strainer, 1 l", 3_450),
+    ("STRAINER", "Fine steel strainer", 890),
+    ("TIN-100", "Tea tin for 100 g", 650),
+    ("KETTLE", "Gooseneck kettle with thermometer, 1 l", 6_990),
+];
+
+/// Lists the products and puts them on the shelves, unless something is listed already.
+pub(super) async fn seed(client: &Client, inventory_url: &str) -> Result<()> {
+    let products = format!("{inventory_url}/v1/products");
+    let first = client.get(&products).query(&[("limit", "1")]).send().await?;
+    let page: Value = first.error_for_status()?.json().await?;
+    let listed = page["items"].as_array().context("inventory lists no items")?;
+    if !listed.is_empty() {
+        return Ok(());
+    }
+    for (sku, name, price) in PRODUCTS {
+        let product = format!("{products}/{sku}");
+        let description = json!({ "name": name, "price": price, "currency": CURRENCY });
+        accepted(client.put(&product).json(&description), sku).await?;
+        let delivery = json!({ "delta": STOCK, "reason": "opening stock" });
+        accepted(client.post(format!("{product}/stock")).json(&delivery), sku).await?;
+    }
+    Ok(())
+}
+
+async fn accepted(request: reqwest::RequestBuilder, sku: &str) -> Result<()> {
+    let answer = request.send().await?;
+    let status = answer.status();
+    let body = answer.text().await?;
+    ensure!(status.is_success(), "inventory refuses {sku} with {status}: {body}");
+    Ok(())
+}
