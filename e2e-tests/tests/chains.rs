@@ -80,15 +80,6 @@ fn a_paid_order_is_shipped_and_completed_with_two_mails() {
 fn an_order_that_cannot_be_reserved_is_cancelled_before_anybody_is_charged() {
     run(async {
         let world = World::shared().await;
-        // The check at the door refuses what is plainly too much.
-        let (status, problem) = world
-            .order_once(&Wish::of("TEA-OOLONG").pieces(1_000))
-            .await
-            .unwrap_or_default();
-        assert_eq!(
-            (status, problem["type"].as_str()),
-            (StatusCode::CONFLICT, Some("/problems/out-of-stock"))
-        );
         // Two customers who both saw the last pieces: the saga decides.
         let wish = Wish::of("TEA-OOLONG").pieces(600);
         let (one, other) = futures_util::future::join(world.place(&wish), world.order_once(&wish)).await;
@@ -112,6 +103,10 @@ fn an_order_that_cannot_be_reserved_is_cancelled_before_anybody_is_charged() {
             }
         }
         assert_eq!(ends.iter().filter(|end| *end == "COMPLETED").count(), 1, "{ends:?}");
+        // From now on the check at the door refuses what is plainly too much.
+        let (status, problem) = world.order_once(&wish).await.unwrap_or_default();
+        let refusal = (status, problem["type"].as_str());
+        assert_eq!(refusal, (StatusCode::CONFLICT, Some("/problems/out-of-stock")));
     });
 }
 
@@ -250,17 +245,22 @@ fn an_order_can_be_cancelled_at_every_stage_before_it_is_shipped() {
         world.reached(after_payment, "CONFIRMED").await;
         cancel(&world, after_payment).await;
 
+        // A payment that stood still may hear the reservation or the wish first: charged and refunded, or never charged.
+        let either = ["PaymentVoided", "PaymentRefunded"];
         for (id, undone) in [
-            (before_reservation, "PaymentVoided"),
-            (before_payment, "PaymentVoided"),
-            (after_payment, "PaymentRefunded"),
+            (before_reservation, &either[..1]),
+            (before_payment, &either[..]),
+            (after_payment, &either[1..]),
         ] {
+            let order = world.ended(id).await;
             assert_eq!(
-                ended(&world.ended(id).await),
+                ended(&order),
                 ("CANCELLED", Some("REQUESTED_BY_CUSTOMER")),
-                "{undone}"
+                "{undone:?}"
             );
             let told = world.timeline(id).await;
+            let undone = undone.iter().find(|name| told.iter().any(|event| event == *name));
+            let undone = undone.copied().unwrap_or("PaymentVoided or PaymentRefunded");
             assert_told(
                 &told,
                 &[chain[0], chain[1], undone, "InventoryReleased", "OrderCancelled"],

@@ -56,32 +56,17 @@ create table counters (
     primary key (step, detail)
 ) with (fillfactor = 50);
 
--- Completed orders. Revenue is what they cost less what was paid back, in minor units.
-create table sales_by_currency (
-    currency text   primary key,
-    orders   bigint not null,
-    units    bigint not null,
-    revenue  bigint not null
-) with (fillfactor = 50);
-
--- The same by the minute in which they were completed.
-create table sales_by_minute (
-    minute   timestamptz not null,
-    currency text        not null,
-    orders   bigint      not null,
-    units    bigint      not null,
-    revenue  bigint      not null,
-    primary key (minute, currency)
-) with (fillfactor = 50);
-
--- The same by article, but before refunds: a refund does not say what it is for.
-create table sales_by_product (
-    sku      text   not null,
-    currency text   not null,
-    orders   bigint not null,
-    units    bigint not null,
-    revenue  bigint not null,
-    primary key (sku, currency)
+-- Completed orders, added up along three dimensions. Revenue is what they cost less what was paid back, in
+-- minor units; by product it is what they cost, because a refund does not say what it is for.
+create table sales (
+    dimension text   not null check (dimension in ('total', 'minute', 'product')),
+    -- Nothing; the minute of completion, 2026-11-21T10:05:00Z; the sku.
+    key       text   collate "C" not null,
+    currency  text   not null,
+    orders    bigint not null,
+    units     bigint not null,
+    revenue   bigint not null,
+    primary key (dimension, key, currency)
 ) with (fillfactor = 50);
 
 -- One row: the newest event that was heard, and when it was handled.

@@ -55,7 +55,11 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("=== {} took {}", step.heading, time(begun.elapsed()));
         if !status.success() {
             let (passed, of) = (at, STEPS.len());
-            println!("\nFAILED: {} ({passed} of {of} steps passed, {})", step.heading, time(started.elapsed()));
+            println!(
+                "\nFAILED: {} ({passed} of {of} steps passed, {})",
+                step.heading,
+                time(started.elapsed())
+            );
             return Ok(ExitCode::FAILURE);
         }
     }

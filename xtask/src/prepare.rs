@@ -70,7 +70,9 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
                 continue;
             };
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let variable = settings.lines().find_map(|line| line.strip_prefix("database-url-var = "));
+            let variable = settings
+                .lines()
+                .find_map(|line| line.strip_prefix("database-url-var = "));
             let variable = variable.with_context(|| format!("{name}/sqlx.toml names no database-url-var"))?;
             packages.push(Package {
                 name,
@@ -86,9 +88,10 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
 /// Makes the crate's database: the tables of the core, then its own.
 async fn migrate(package: &Package, postgres: &Postgres) -> Result<()> {
     let mut migrations: Vec<Migration> = Vec::new();
-    for of in [CORE, package.name.as_str()] {
+    let own = (package.name != CORE).then_some(package.name.as_str());
+    for of in std::iter::once(CORE).chain(own) {
         let folder = root()?.join("migrations").join(of);
-        if folder.is_dir() && !migrations.iter().any(|_| of == CORE) {
+        if folder.is_dir() {
             migrations.extend(Migrator::new(folder).await?.iter().cloned());
         }
     }
@@ -125,9 +128,17 @@ fn settle(package: &Package, fresh: &Path, only_check: bool) -> Result<bool> {
     let committed = package.folder.join(".sqlx");
     let (before, after) = (read(&committed)?, read(fresh)?);
     let gone = before.keys().filter(|name| !after.contains_key(*name));
-    let changed = after.iter().filter(|(name, content)| before.get(*name) != Some(content));
+    let changed = after
+        .iter()
+        .filter(|(name, content)| before.get(*name) != Some(content));
     let (gone, changed): (Vec<_>, Vec<_>) = (gone.collect(), changed.collect());
-    println!("{}: {} queries, {} new or changed, {} gone", package.name, after.len(), changed.len(), gone.len());
+    println!(
+        "{}: {} queries, {} new or changed, {} gone",
+        package.name,
+        after.len(),
+        changed.len(),
+        gone.len()
+    );
     if !only_check {
         fs::create_dir_all(&committed)?;
         for name in &gone {

@@ -206,7 +206,9 @@ impl Shop {
     }
 
     fn program(&self, name: &str) -> Result<&Process> {
-        self.programs.get(name).with_context(|| format!("{name} was never started"))
+        self.programs
+            .get(name)
+            .with_context(|| format!("{name} was never started"))
     }
 
     async fn start_program(&self, name: &str) -> Result<()> {

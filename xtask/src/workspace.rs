@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 
 /// The folder of the workspace.
 pub(crate) fn root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has no folder")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the workspace has no folder")?;
     Ok(root.to_owned())
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use events::{CancelReason, Line};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -138,12 +138,30 @@ pub struct Product {
 pub struct Tally {
     /// Orders by step and detail: the reason of a cancellation, the template of a message, or nothing.
     pub counts: BTreeMap<(&'static str, String), i64>,
-    /// Completed orders by currency.
-    pub currencies: BTreeMap<String, Sales>,
-    /// Completed orders by minute of completion and currency.
-    pub minutes: BTreeMap<(DateTime<Utc>, String), Sales>,
-    /// Completed orders by sku and currency, before refunds.
-    pub products: BTreeMap<(String, String), Sales>,
+    /// Completed orders by dimension, key and currency.
+    pub sales: BTreeMap<(Dimension, String, String), Sales>,
+}
+
+/// Along what completed orders are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dimension {
+    /// All of them; the key is empty.
+    Total,
+    /// By minute of completion; the key is `2026-11-21T10:05:00Z`.
+    Minute,
+    /// By sku, before refunds: a refund does not say what it is for.
+    Product,
+}
+
+impl Dimension {
+    /// The word for it in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Minute => "minute",
+            Self::Product => "product",
+        }
+    }
 }
 
 /// How much was sold.
@@ -199,7 +217,9 @@ impl Facts {
         let mut tally = Tally::default();
         for step in self.steps.keys() {
             let reason = self.reason.filter(|_| *step == Step::Cancelled);
-            tally.counts.insert((step.name(), reason.map(word).unwrap_or_default()), 1);
+            tally
+                .counts
+                .insert((step.name(), reason.map(word).unwrap_or_default()), 1);
         }
         for (template, sent) in &self.notified {
             let told = if *sent { "notified" } else { "not_notified" };
@@ -211,7 +231,12 @@ impl Facts {
 
     /// An order is sold once it is known what it was and that it is completed.
     fn sell(&self, tally: &mut Tally) {
-        let known = (self.steps.get(&Step::Completed), &self.lines, self.total, &self.currency);
+        let known = (
+            self.steps.get(&Step::Completed),
+            &self.lines,
+            self.total,
+            &self.currency,
+        );
         let (Some(completed_at), Some(lines), Some(total), Some(currency)) = known else {
             return;
         };
@@ -221,15 +246,34 @@ impl Facts {
             units: lines.iter().map(|line| i64::from(line.quantity)).sum(),
             revenue: total - refunded,
         };
-        let minute = completed_at.duration_trunc(TimeDelta::minutes(1)).unwrap_or(*completed_at);
-        tally.currencies.insert(currency.clone(), sales);
-        tally.minutes.insert((minute, currency.clone()), sales);
-        for line in lines {
-            let units = i64::from(line.quantity);
-            let sales = tally.products.entry((line.sku.clone(), currency.clone())).or_default();
-            sales.orders = 1;
-            sales.units += units;
-            sales.revenue += units * line.unit_price;
+        let mut sell = |dimension, key: String, sales: Sales| {
+            tally
+                .sales
+                .entry((dimension, key, currency.clone()))
+                .or_default()
+                .add(sales, 1);
+        };
+        sell(Dimension::Total, String::new(), sales);
+        sell(
+            Dimension::Minute,
+            completed_at.format("%Y-%m-%dT%H:%M:00Z").to_string(),
+            sales,
+        );
+        let mut products: BTreeMap<&str, Sales> = BTreeMap::new();
+        for Line {
+            sku,
+            quantity,
+            unit_price,
+            ..
+        } in lines
+        {
+            let (units, known) = (i64::from(*quantity), products.entry(sku).or_default());
+            known.orders = 1;
+            known.units += units;
+            known.revenue += units * unit_price;
+        }
+        for (sku, sales) in products {
+            sell(Dimension::Product, sku.to_owned(), sales);
         }
     }
 }
@@ -237,7 +281,9 @@ impl Facts {
 /// The reason as events spell it.
 pub fn word(reason: CancelReason) -> String {
     let spelt = serde_json::to_value(reason).ok();
-    spelt.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+    spelt
+        .and_then(|word| word.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 impl Tally {
@@ -246,19 +292,18 @@ impl Tally {
         for (key, count) in other.counts {
             *self.counts.entry(key).or_default() += times * count;
         }
+        for (key, sales) in other.sales {
+            self.sales.entry(key).or_default().add(sales, times);
+        }
         self.counts.retain(|_, count| *count != 0);
-        add(&mut self.currencies, other.currencies, times);
-        add(&mut self.minutes, other.minutes, times);
-        add(&mut self.products, other.products, times);
+        self.sales.retain(|_, sales| *sales != Sales::default());
     }
 }
 
-fn add<K: Ord>(sums: &mut BTreeMap<K, Sales>, more: BTreeMap<K, Sales>, times: i64) {
-    for (key, sales) in more {
-        let sum = sums.entry(key).or_default();
-        sum.orders += times * sales.orders;
-        sum.units += times * sales.units;
-        sum.revenue += times * sales.revenue;
+impl Sales {
+    fn add(&mut self, other: Self, times: i64) {
+        self.orders += times * other.orders;
+        self.units += times * other.units;
+        self.revenue += times * other.revenue;
     }
-    sums.retain(|_, sum| *sum != Sales::default());
 }

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::domain::{Facts, Product, Projections, Sales, Tally, Tracked};
+use crate::domain::{Dimension, Facts, Product, Projections, Sales, Tally, Tracked};
 
 /// A row of `orders`, written and read as JSON: one parameter instead of thirty.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,17 +44,10 @@ impl WorkingSet for Projections {
 
     /// The rows that everybody adds to come last, so that they are locked for the shortest time.
     async fn save(self, tx: &mut Tx, journal: &Journal) -> sqlx::Result<()> {
-        let Tally {
-            counts,
-            currencies,
-            minutes,
-            products,
-        } = self.difference();
+        let Tally { counts, sales } = self.difference();
         save_orders(tx, &self).await?;
         save_products(tx, &self.products).await?;
-        add_by_product(tx, &products).await?;
-        add_by_minute(tx, &minutes).await?;
-        add_by_currency(tx, &currencies).await?;
+        add_sales(tx, &sales).await?;
         add_counts(tx, &counts).await?;
         let newest = journal.heard.iter().map(|envelope| envelope.occurred_at).max();
         save_progress(tx, newest).await
@@ -123,88 +116,28 @@ async fn save_products(tx: &mut Tx, described: &BTreeMap<String, Product>) -> sq
     Ok(())
 }
 
-/// The sums turned on their side, as `unnest` wants them.
-struct Columns {
-    orders: Vec<i64>,
-    units: Vec<i64>,
-    revenue: Vec<i64>,
-}
-
-impl Columns {
-    fn of<'a>(sales: impl Iterator<Item = &'a Sales> + Clone) -> Self {
-        Self {
-            orders: sales.clone().map(|sales| sales.orders).collect(),
-            units: sales.clone().map(|sales| sales.units).collect(),
-            revenue: sales.map(|sales| sales.revenue).collect(),
-        }
-    }
-}
-
-async fn add_by_product(tx: &mut Tx, more: &BTreeMap<(String, String), Sales>) -> sqlx::Result<()> {
+async fn add_sales(tx: &mut Tx, more: &BTreeMap<(Dimension, String, String), Sales>) -> sqlx::Result<()> {
     if more.is_empty() {
         return Ok(());
     }
-    let sums = Columns::of(more.values());
+    let number = |of: fn(&Sales) -> i64| more.values().map(of).collect::<Vec<_>>();
     sqlx::query!(
         r#"
-        insert into sales_by_product as known (sku, currency, orders, units, revenue)
-        select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-        on conflict (sku, currency) do update
+        insert into sales as known (dimension, key, currency, orders, units, revenue)
+        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+        on conflict (dimension, key, currency) do update
         set orders = known.orders + excluded.orders, units = known.units + excluded.units,
             revenue = known.revenue + excluded.revenue
         "#,
-        &more.keys().map(|(sku, _)| sku.clone()).collect::<Vec<_>>(),
-        &more.keys().map(|(_, currency)| currency.clone()).collect::<Vec<_>>(),
-        &sums.orders,
-        &sums.units,
-        &sums.revenue,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-async fn add_by_minute(tx: &mut Tx, more: &BTreeMap<(DateTime<Utc>, String), Sales>) -> sqlx::Result<()> {
-    if more.is_empty() {
-        return Ok(());
-    }
-    let sums = Columns::of(more.values());
-    sqlx::query!(
-        r#"
-        insert into sales_by_minute as known (minute, currency, orders, units, revenue)
-        select * from unnest($1::timestamptz[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-        on conflict (minute, currency) do update
-        set orders = known.orders + excluded.orders, units = known.units + excluded.units,
-            revenue = known.revenue + excluded.revenue
-        "#,
-        &more.keys().map(|(minute, _)| *minute).collect::<Vec<_>>(),
-        &more.keys().map(|(_, currency)| currency.clone()).collect::<Vec<_>>(),
-        &sums.orders,
-        &sums.units,
-        &sums.revenue,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-async fn add_by_currency(tx: &mut Tx, more: &BTreeMap<String, Sales>) -> sqlx::Result<()> {
-    if more.is_empty() {
-        return Ok(());
-    }
-    let sums = Columns::of(more.values());
-    sqlx::query!(
-        r#"
-        insert into sales_by_currency as known (currency, orders, units, revenue)
-        select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
-        on conflict (currency) do update
-        set orders = known.orders + excluded.orders, units = known.units + excluded.units,
-            revenue = known.revenue + excluded.revenue
-        "#,
-        &more.keys().cloned().collect::<Vec<_>>(),
-        &sums.orders,
-        &sums.units,
-        &sums.revenue,
+        &more
+            .keys()
+            .map(|(dimension, ..)| dimension.as_str().to_owned())
+            .collect::<Vec<_>>(),
+        &more.keys().map(|(_, key, _)| key.clone()).collect::<Vec<_>>(),
+        &more.keys().map(|(.., currency)| currency.clone()).collect::<Vec<_>>(),
+        &number(|sales| sales.orders),
+        &number(|sales| sales.units),
+        &number(|sales| sales.revenue),
     )
     .execute(&mut **tx)
     .await?;
@@ -245,4 +178,159 @@ async fn save_progress(tx: &mut Tx, newest: Option<DateTime<Utc>>) -> sqlx::Resu
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// How often each step was reached, by step and detail.
+pub async fn counts(pool: &PgPool) -> sqlx::Result<Vec<(String, String, i64)>> {
+    let rows = sqlx::query!("select step, detail, count from counters order by step, detail");
+    let rows = rows.fetch_all(pool).await?.into_iter();
+    Ok(rows.map(|row| (row.step, row.detail, row.count)).collect())
+}
+
+/// How the shop is doing.
+#[derive(Debug)]
+pub struct Summary {
+    /// Orders accepted.
+    pub placed: i64,
+    /// Orders done.
+    pub completed: i64,
+    /// Orders undone.
+    pub cancelled: i64,
+    /// The currency with most revenue, if anything was sold.
+    pub currency: Option<String>,
+    /// Revenue in it, in minor units.
+    pub revenue: Option<i64>,
+    /// When the newest event that was heard was told.
+    pub newest_at: Option<DateTime<Utc>>,
+    /// How long after that it was handled, in milliseconds.
+    pub lag_ms: Option<i64>,
+}
+
+/// All of it in one statement, hence of one moment.
+pub async fn summary(pool: &PgPool) -> sqlx::Result<Summary> {
+    sqlx::query_as!(
+        Summary,
+        r#"
+        with best as (
+            select currency, revenue from sales where dimension = 'total' order by revenue desc, currency limit 1
+        )
+        select coalesce((select sum(count) from counters where step = 'placed'), 0)::bigint as "placed!",
+               coalesce((select sum(count) from counters where step = 'completed'), 0)::bigint as "completed!",
+               coalesce((select sum(count) from counters where step = 'cancelled'), 0)::bigint as "cancelled!",
+               (select currency from best), (select revenue from best),
+               (select newest_at from progress),
+               (select extract(epoch from handled_at - newest_at) * 1000 from progress)::bigint as lag_ms
+        "#
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Sales of one minute, or of one product.
+#[derive(Debug)]
+pub struct SalesRow {
+    /// The minute, or the sku.
+    pub key: String,
+    /// Currency of the revenue.
+    pub currency: String,
+    /// How much was sold.
+    pub orders: i64,
+    /// How many pieces.
+    pub units: i64,
+    /// For how much, in minor units.
+    pub revenue: i64,
+}
+
+/// Sales by minute, the newest first, after the cursor.
+pub async fn sales_by_minute(pool: &PgPool, after: Option<(&str, &str)>, limit: i64) -> sqlx::Result<Vec<SalesRow>> {
+    let (key, currency) = after.unwrap_or(("~", ""));
+    sqlx::query_as!(
+        SalesRow,
+        r#"
+        select key, currency, orders, units, revenue from sales
+        where dimension = 'minute' and (key, currency) < ($1, $2)
+        order by key desc, currency desc limit $3
+        "#,
+        key,
+        currency,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Sales of a product, and what is known of it.
+#[derive(Debug)]
+pub struct ProductSalesRow {
+    /// The article.
+    pub sku: String,
+    /// What it is called, if it was described.
+    pub name: Option<String>,
+    /// Pieces that can be ordered.
+    pub available: Option<i64>,
+    /// Currency of the revenue.
+    pub currency: String,
+    /// In how many orders it was sold.
+    pub orders: i64,
+    /// How many pieces.
+    pub units: i64,
+    /// For how much, in minor units.
+    pub revenue: i64,
+}
+
+/// Sales by product, by sku, after the cursor.
+pub async fn sales_by_product(
+    pool: &PgPool,
+    after: Option<(&str, &str)>,
+    limit: i64,
+) -> sqlx::Result<Vec<ProductSalesRow>> {
+    let (key, currency) = after.unwrap_or(("", ""));
+    sqlx::query_as!(
+        ProductSalesRow,
+        r#"
+        select s.key as sku, p.name as "name?", p.available as "available?", s.currency, s.orders, s.units, s.revenue
+        from sales s left join products p on p.sku = s.key
+        where s.dimension = 'product' and (s.key, s.currency) > ($1, $2)
+        order by s.key, s.currency limit $3
+        "#,
+        key,
+        currency,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// How long orders take from placed to completed, in milliseconds.
+#[derive(Debug)]
+pub struct Latency {
+    /// How many orders this is about.
+    pub count: i64,
+    /// Half of them took no longer.
+    pub p50_ms: Option<i64>,
+    /// 95 of 100 took no longer.
+    pub p95_ms: Option<i64>,
+    /// 99 of 100 took no longer.
+    pub p99_ms: Option<i64>,
+    /// The slowest.
+    pub max_ms: Option<i64>,
+}
+
+/// Of the 10,000 orders completed last, so that the price does not grow with the shop.
+pub async fn latency(pool: &PgPool) -> sqlx::Result<Latency> {
+    sqlx::query_as!(
+        Latency,
+        r#"
+        with latest as (
+            select extract(epoch from completed_at - placed_at) * 1000 as ms from orders
+            where completed_at is not null and placed_at is not null order by completed_at desc limit 10000
+        )
+        select count(*) as "count!", (percentile_cont(0.50) within group (order by ms))::bigint as p50_ms,
+               (percentile_cont(0.95) within group (order by ms))::bigint as p95_ms,
+               (percentile_cont(0.99) within group (order by ms))::bigint as p99_ms, max(ms)::bigint as max_ms
+        from latest
+        "#
+    )
+    .fetch_one(pool)
+    .await
 }

@@ -55,8 +55,7 @@ struct PaymentView {
 
 async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Result<Json<PaymentView>, ApiError> {
     let found = store::payment(app.db.pool(), order_id).await?;
-    let (payment, events) =
-        found.ok_or_else(|| ApiError::not_found("nothing was ever asked of us for this order"))?;
+    let (payment, events) = found.ok_or_else(|| ApiError::not_found("nothing was ever asked of us for this order"))?;
     Ok(Json(PaymentView {
         order_id,
         payment_id: payment.payment_id,

@@ -157,23 +157,34 @@ impl Gateway {
             ("error_on_requires_action", "true".to_owned()),
             ("metadata[order_id]", charge.order_id.to_string()),
         ];
-        let request = self.post("payment_intents")?.header("idempotency-key", charge.payment_id.to_string());
+        let request = self
+            .post("payment_intents")?
+            .header("idempotency-key", charge.payment_id.to_string());
         let answer = self.call(request.form(&form), "/v1/payment_intents").await?;
         if answer.status.is_success() {
             return Ok(answer.read::<Intent>()?.standing());
         }
-        let Problem { kind, code, decline_code, param } = answer.problem();
+        let Problem {
+            kind,
+            code,
+            decline_code,
+            param,
+        } = answer.problem();
         match (answer.status, kind.as_deref()) {
-            (StatusCode::PAYMENT_REQUIRED, _) => {
-                Ok(Standing::Declined { id: None, code: decline_word(decline_code.or(code)) })
-            }
+            (StatusCode::PAYMENT_REQUIRED, _) => Ok(Standing::Declined {
+                id: None,
+                code: decline_word(decline_code.or(code)),
+            }),
             (_, Some("idempotency_error")) => {
                 tracing::error!(order_id = %charge.order_id, "the gateway knows another charge under this payment's key");
                 Err(Failure::new("gateway_conflict", true))
             }
             (StatusCode::BAD_REQUEST, Some("invalid_request_error")) => {
                 tracing::error!(order_id = %charge.order_id, code, param, "the gateway refuses a charge as malformed");
-                Ok(Standing::Declined { id: None, code: "invalid_payment_method".to_owned() })
+                Ok(Standing::Declined {
+                    id: None,
+                    code: "invalid_payment_method".to_owned(),
+                })
             }
             _ => Err(answer.refused()),
         }
@@ -186,7 +197,10 @@ impl Gateway {
             data: Vec<Intent>,
         }
         let query = format!("metadata['order_id']:'{order_id}'");
-        let request = self.client.get(self.at_path("payment_intents/search")?).query(&[("query", query)]);
+        let request = self
+            .client
+            .get(self.at_path("payment_intents/search")?)
+            .query(&[("query", query)]);
         let answer = self.call(request, "/v1/payment_intents/search").await?;
         let mut found = answer.succeeded()?.read::<Found>()?.data;
         // There is only one under our key; should somebody have made another by hand, money taken counts most.
@@ -224,13 +238,17 @@ impl Gateway {
     }
 
     fn at_path(&self, path: &str) -> Result<Url, Failure> {
-        self.url.join(path).map_err(|_| Failure::new("gateway_misconfigured", false))
+        self.url
+            .join(path)
+            .map_err(|_| Failure::new("gateway_misconfigured", false))
     }
 
     /// Sends a request and reads its answer; those that say nothing about what was asked are failures.
     async fn call(&self, request: RequestBuilder, route: &str) -> Result<Answer, Failure> {
         let request = request.bearer_auth(self.key.expose_secret()).timeout(self.call_within);
-        let request = request.build().map_err(|_| Failure::new("gateway_misconfigured", false))?;
+        let request = request
+            .build()
+            .map_err(|_| Failure::new("gateway_misconfigured", false))?;
         let answer = match self.send(request, route).await {
             Ok(answer) => {
                 self.breaker.answered();
@@ -246,7 +264,10 @@ impl Gateway {
             // A call under the same key is still under way.
             StatusCode::CONFLICT => Failure::UNDECIDED,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                tracing::error!(status = answer.status.as_u16(), "the gateway refuses our key: check GATEWAY_KEY");
+                tracing::error!(
+                    status = answer.status.as_u16(),
+                    "the gateway refuses our key: check GATEWAY_KEY"
+                );
                 Failure::new("gateway_misconfigured", false)
             }
             status if status.is_server_error() => Failure::new("gateway_unavailable", false),
@@ -261,7 +282,10 @@ impl Gateway {
     async fn send(&self, request: Request, route: &str) -> Result<Answer, Failure> {
         let sent = client::send(&self.client, request, "gateway", route).await;
         let mut response = sent.map_err(|error| unanswered(&error))?;
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(&error))? {
             if body.len() + chunk.len() > LARGEST_ANSWER {
@@ -271,7 +295,9 @@ impl Gateway {
         }
         Ok(Answer {
             status: response.status(),
-            retry_after: retry_after.map_or(Duration::ZERO, Duration::from_secs).min(LONGEST_PAUSE),
+            retry_after: retry_after
+                .map_or(Duration::ZERO, Duration::from_secs)
+                .min(LONGEST_PAUSE),
             body,
         })
     }
@@ -297,7 +323,12 @@ impl Answer {
     /// For anything that is nobody's card's fault: a wrong address, a wrong version, a bug.
     fn refused(&self) -> Failure {
         let Problem { code, param, .. } = self.problem();
-        tracing::error!(status = self.status.as_u16(), code, param, "the gateway refuses a request");
+        tracing::error!(
+            status = self.status.as_u16(),
+            code,
+            param,
+            "the gateway refuses a request"
+        );
         Failure::new("gateway_refuses", false)
     }
 
@@ -315,7 +346,11 @@ impl Answer {
 
 impl Intent {
     fn standing(self) -> Standing {
-        let Self { id, status, last_payment_error } = self;
+        let Self {
+            id,
+            status,
+            last_payment_error,
+        } = self;
         match (status.as_str(), last_payment_error) {
             ("succeeded", _) => Standing::Charged { id },
             ("canceled", _) => Standing::Canceled,
@@ -331,7 +366,10 @@ impl Intent {
 /// One of the gateway's words, fit to be told on.
 fn decline_word(word: Option<String>) -> String {
     let legal = |word: &String| {
-        (1..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        (1..=64).contains(&word.len())
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     word.filter(legal).unwrap_or_else(|| "card_declined".to_owned())
 }

@@ -24,7 +24,12 @@ pub struct Config {
     pub gateway_key: SecretString,
 
     /// The secret with which the gateway signs its notices to `/v1/webhooks/gateway`.
-    #[arg(long, env = "GATEWAY_WEBHOOK_SECRET", default_value = "whsec_tidings", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "GATEWAY_WEBHOOK_SECRET",
+        default_value = "whsec_tidings",
+        hide_env_values = true
+    )]
     pub gateway_webhook_secret: SecretString,
 
     /// How long one call to the gateway may take, in milliseconds.

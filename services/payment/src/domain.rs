@@ -10,6 +10,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use chrono::SubsecRound;
 use events::{
     Draft, Emits, Event, EventType, Fault, InventoryReserved, PaymentDeclined, PaymentRefunded, PaymentSucceeded,
     PaymentTimedOut, PaymentVoided, RefundCause, derive_id,
@@ -111,7 +112,12 @@ impl Emits for Told {
     }
 
     fn types() -> Vec<EventType> {
-        vec![PaymentSucceeded::TYPE, PaymentDeclined::TYPE, PaymentTimedOut::TYPE, PaymentVoided::TYPE]
+        vec![
+            PaymentSucceeded::TYPE,
+            PaymentDeclined::TYPE,
+            PaymentTimedOut::TYPE,
+            PaymentVoided::TYPE,
+        ]
     }
 }
 
@@ -125,20 +131,28 @@ impl Payments {
             return Err(Fault::new("the amount to be paid is below zero"));
         }
         let usable = payment::is_token(&order.payment_method);
-        let payment_method = if usable { order.payment_method.clone() } else { String::new() };
+        let payment_method = if usable {
+            order.payment_method.clone()
+        } else {
+            String::new()
+        };
         let payment = self.open(order.order_id);
         payment.record(Fact::Requested {
             amount: order.amount,
             currency: order.currency.clone(),
             payment_method,
-            expires_at: order.expires_at,
+            // As precise as the database, so that the row and the fold agree.
+            expires_at: order.expires_at.trunc_subsecs(6),
         });
         if usable {
             payment.take_up(Due::In(Duration::ZERO));
             return Ok(None);
         }
         let code = "invalid_payment_method".to_owned();
-        payment.record(Fact::Declined { code: code.clone(), attempts: 0 });
+        payment.record(Fact::Declined {
+            code: code.clone(),
+            attempts: 0,
+        });
         Ok(Some(payment.declined(code)))
     }
 
@@ -185,7 +199,10 @@ impl Payments {
     /// Settles an attempt to charge. That money was taken, or refused, is true whoever says it and however late;
     /// that nothing is known counts only while no later attempt has begun.
     pub fn settle(&mut self, order_id: Uuid, attempt: i32, outcome: Outcome) -> Option<Told> {
-        let payment = self.payments.get_mut(&order_id).filter(|payment| payment.captured == 0)?;
+        let payment = self
+            .payments
+            .get_mut(&order_id)
+            .filter(|payment| payment.captured == 0)?;
         let latest = payment.progress.attempts == attempt;
         match outcome {
             Outcome::Charged { gateway_ref } => {
@@ -196,7 +213,12 @@ impl Payments {
             }
             Outcome::Declined { code } => declined(payment, code),
             Outcome::NotCharged { look_again } if latest => not_charged(payment, look_again),
-            Outcome::Unknown { trouble, doubt, wait, last } if latest => {
+            Outcome::Unknown {
+                trouble,
+                doubt,
+                wait,
+                last,
+            } if latest => {
                 payment.progress.doubt = doubt;
                 payment.progress.trouble = Some(trouble.to_owned());
                 payment.take_up(Due::In(wait));
@@ -210,7 +232,11 @@ impl Payments {
     pub fn settle_refund(&mut self, order_id: Uuid, gateway_ref: String) -> Option<PaymentRefunded> {
         let payment = self.refunding(order_id)?;
         let (refund_id, amount, cause) = (refund_id(order_id), payment.captured, payment.cause?);
-        payment.record(Fact::Refunded { refund_id, amount, gateway_ref });
+        payment.record(Fact::Refunded {
+            refund_id,
+            amount,
+            gateway_ref,
+        });
         payment.progress.trouble = None;
         payment.take_up(Due::Never);
         let told = payment.refunded(cause);

@@ -85,7 +85,15 @@ impl Charge {
                 Ok(Some(standing)) => return Ok(self.found(job, standing).await),
                 Ok(None) if job.wanted => {}
                 Ok(None) => return Ok(self.not_charged()),
-                Err(failure) => return Ok(self.unknown(job, Failure { doubt: false, ..failure })),
+                Err(failure) => {
+                    return Ok(self.unknown(
+                        job,
+                        Failure {
+                            doubt: false,
+                            ..failure
+                        },
+                    ));
+                }
             }
         }
         // Whoever holds the payment next must find this call's effect, so it never begins late.
@@ -128,12 +136,17 @@ impl Charge {
         }
     }
 
+    /// An order that waits is asked for once more when its time is up, however long the pause would be.
     fn unknown(&self, job: &DueCharge, failure: Failure) -> Outcome {
-        let longest = if job.awaited { LONGEST_PAUSE } else { LONGEST_PAUSE_AFTERWARDS };
+        let left = job.give_up_in.saturating_sub(job.taken.elapsed());
+        let wait = |longest| pause(job.attempt, longest).max(failure.retry_after);
         Outcome::Unknown {
             trouble: failure.trouble,
             doubt: job.doubt || failure.doubt,
-            wait: pause(job.attempt, longest).max(failure.retry_after),
+            wait: match job.awaited && !job.overdue {
+                true => wait(LONGEST_PAUSE).min(left),
+                false => wait(LONGEST_PAUSE_AFTERWARDS),
+            },
             last: job.overdue,
         }
     }
@@ -168,7 +181,10 @@ impl Errand for Refund {
 
     async fn perform(&self, job: DueRefund) -> anyhow::Result<()> {
         let DueRefund { order_id, attempt, .. } = job;
-        let refunded = self.gateway.refund(refund_id(order_id), &job.gateway_ref, job.amount).await;
+        let refunded = self
+            .gateway
+            .refund(refund_id(order_id), &job.gateway_ref, job.amount)
+            .await;
         let touched = Touched::order(order_id);
         let failure = match refunded {
             Ok(gateway_ref) => {
@@ -184,8 +200,7 @@ impl Errand for Refund {
             tracing::error!(%order_id, attempt, trouble, "a refund still is not through: somebody should look");
         }
         let wait = pause(attempt, LONGEST_PAUSE_AFTERWARDS).max(failure.retry_after);
-        let settle =
-            move |payments: &mut Payments| ((), payments.put_off_refund(order_id, attempt, trouble, wait));
+        let settle = move |payments: &mut Payments| ((), payments.put_off_refund(order_id, attempt, trouble, wait));
         Ok(self.decisions.decide(touched, settle).await?)
     }
 

@@ -210,7 +210,7 @@ pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) ->
         where order_id = any (array(
             select order_id from shipments
             where state = $1 and due_at <= now() - make_interval(secs => $2)
-            order by due_at limit $4
+            order by due_at for update skip locked limit $4
         ))
         returning order_id, shipment_id as "shipment_id!", ship_to as "ship_to: Json<Address>",
                   now() as "taken_at!", traceparent, tracestate

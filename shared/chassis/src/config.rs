@@ -8,6 +8,8 @@ use telemetry::LogFormat;
 
 /// The part of the configuration that all services share.
 #[derive(Debug, Clone, Args)]
+// The group would be named like that of the struct that flattens this one.
+#[group(skip)]
 pub struct Config {
     /// The service's own PostgreSQL database, `postgres://user:password@host/database`.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]

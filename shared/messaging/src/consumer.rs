@@ -4,15 +4,14 @@
 //! throughput high. Events of all streams a service hears meet in one queue.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, AckKind, Message, consumer::pull};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, future};
+use futures_util::{StreamExt, future};
 use opentelemetry::KeyValue;
-use telemetry::{Kind, Span, TraceContext, semconv};
+use telemetry::{Kind, Span, semconv};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,6 +27,10 @@ const BATCH: usize = 256;
 const ATTEMPTS: i64 = 5;
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long after shutdown a message may be on its way to us.
+const LAST_CALL: Duration = Duration::from_millis(50);
+/// When another replica gets what this one hands back: once its own pulls are surely gone.
+const HANDED_BACK: Duration = Duration::from_millis(200);
 
 /// Hears and handles events until shutdown; the batch under way is finished first.
 pub async fn consume<W: WorkingSet>(
@@ -66,11 +69,7 @@ async fn pull_forever(
     shutdown: CancellationToken,
 ) {
     while !shutdown.is_cancelled() {
-        let pulled = pull(&jetstream, stream, durable, &queue);
-        let Some(outcome) = shutdown.run_until_cancelled(pulled).await else {
-            break;
-        };
-        if let Err(error) = outcome {
+        if let Err(error) = pull(&jetstream, stream, durable, &queue, &shutdown).await {
             tracing::warn!(stream, error = format!("{error:#}"), "the pull ended, starting over");
         }
         let pause = tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500)));
@@ -83,6 +82,7 @@ async fn pull(
     stream: &'static str,
     durable: &'static str,
     queue: &mpsc::Sender<Message>,
+    shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let consumer: jetstream::consumer::Consumer<pull::Config> =
         jetstream.get_consumer_from_stream(durable, stream).await?;
@@ -93,12 +93,21 @@ async fn pull(
         .heartbeat(Duration::from_secs(5))
         .messages()
         .await?;
-    while let Some(message) = messages.next().await {
-        if queue.send(message?).await.is_err() {
-            break;
+    while let Some(Some(message)) = shutdown.run_until_cancelled(messages.next()).await {
+        if let Err(refused) = queue.send(message?).await {
+            hand_back(refused.0).await;
         }
     }
+    let mut on_its_way = messages.take(BATCH);
+    while let Ok(Some(Ok(message))) = tokio::time::timeout(LAST_CALL, on_its_way.next()).await {
+        hand_back(message).await;
+    }
     Ok(())
+}
+
+/// Lets somebody else have the message now, instead of when its time to be acknowledged has run out.
+async fn hand_back(message: Message) {
+    let _ = message.ack_with(AckKind::Nak(Some(HANDED_BACK))).await;
 }
 
 struct Handling<W> {
@@ -123,15 +132,16 @@ impl<W: WorkingSet> Handling<W> {
             let deliveries = batch.drain(..).map(|message| self.prepare(message)).collect();
             self.handle(deliveries).await;
         }
+        arrived.close();
+        while let Some(message) = arrived.recv().await {
+            hand_back(message).await;
+        }
     }
 
     fn prepare(&self, message: Message) -> Delivery<W> {
-        let letter = letter(&message);
+        let (letter, readable) = letter(&message);
         let span = process_span(self.reactions.service(), &message, &letter);
-        let prepared = match Envelope::from_headers(message.headers.as_ref()) {
-            Ok(_) => self.reactions.prepare(&letter.envelope, &letter.payload),
-            Err(reason) => Err(Fault::new(reason)),
-        };
+        let prepared = readable.and_then(|()| self.reactions.prepare(&letter.envelope, &letter.payload));
         Delivery {
             message,
             letter,
@@ -163,27 +173,20 @@ impl<W: WorkingSet> Handling<W> {
         }
     }
 
-    /// Retries for as long as the database is away or races are lost; that burns no attempt.
+    /// Retries for as long as the database is away; that burns no attempt.
     async fn commit(&self, batch: &mut [Delivery<W>]) -> Result<Vec<Verdict>, String> {
         let mut failures = 0;
         loop {
-            let outcome = AssertUnwindSafe(self.commit_once(batch)).catch_unwind().await;
-            let trouble = match outcome {
-                Ok(Ok(verdicts)) => return Ok(verdicts),
-                Ok(Err(Trouble::Broken(reason))) => return Err(reason),
-                Ok(Err(trouble)) => trouble,
-                Err(_) => return Err("the reaction panicked".into()),
-            };
-            let conflict = matches!(trouble, Trouble::Conflict(_));
-            if conflict && failures >= 50 {
-                return Err(trouble.to_string());
+            match self.commit_once(batch).await {
+                Ok(verdicts) => return Ok(verdicts),
+                Err(trouble @ (Trouble::Broken(_) | Trouble::Conflict(_))) => return Err(trouble.to_string()),
+                Err(Trouble::Unavailable(error)) => {
+                    tracing::warn!(%error, events = batch.len(), "cannot handle events now, still trying");
+                }
             }
-            if !conflict {
-                tracing::warn!(error = %trouble, events = batch.len(), "cannot handle events now, still trying");
-                self.ask_for_patience(batch).await;
-            }
+            self.ask_for_patience(batch).await;
             failures += 1;
-            tokio::time::sleep(backoff(if conflict { 2 } else { 50 }, failures)).await;
+            tokio::time::sleep(backoff(50, failures)).await;
         }
     }
 
@@ -253,7 +256,8 @@ impl<W: WorkingSet> Handling<W> {
         let attempts = self.failures.entry(delivery.letter.envelope.event_id).or_insert(0);
         *attempts += 1;
         delivery.letter.attempts = *attempts;
-        if *attempts < ATTEMPTS {
+        let unburied = delivery.prepared.is_err();
+        if *attempts < ATTEMPTS || unburied {
             delivery.span.fail("will_retry");
             let pause = backoff(100, *attempts as u32);
             tracing::warn!(event_id = %delivery.letter.envelope.event_id, reason, attempts, "an event failed, will retry");
@@ -274,8 +278,8 @@ fn backoff(base_ms: u64, failures: u32) -> Duration {
     Duration::from_millis(fastrand::u64(0..=ceiling))
 }
 
-/// What is kept of a delivery should it have to be buried; a message without id gets one from its place.
-fn letter(message: &Message) -> Letter {
+/// What is kept of a delivery should it have to be buried, and whether its envelope can be believed.
+fn letter(message: &Message) -> (Letter, Result<(), Fault>) {
     let info = message.info();
     let (stream, sequence, delivered) = match &info {
         Ok(info) => (info.stream.to_owned(), info.stream_sequence, info.delivered),
@@ -293,38 +297,24 @@ fn letter(message: &Message) -> Letter {
             )
         })
         .collect();
-    let envelope = Envelope::from_headers(message.headers.as_ref())
-        .unwrap_or_else(|_| stand_in(message, &headers, &format!("{stream}/{sequence}")));
-    let payload = Bytes::clone(&message.payload);
-    Letter {
+    let stand_in = |believed| Envelope::stand_in(believed, &message.subject, &format!("{stream}/{sequence}"));
+    let (envelope, readable) = match Envelope::from_headers(message.headers.as_ref()) {
+        Ok(envelope) if envelope.nats_subject() == message.subject.as_str() => (envelope, Ok(())),
+        Ok(forged) => {
+            let reason = format!("{} came on the subject {}", forged.event_type, message.subject);
+            (stand_in(None), Err(Fault::new(reason)))
+        }
+        Err(reason) => (stand_in(message.headers.as_ref()), Err(Fault::new(reason))),
+    };
+    let letter = Letter {
         envelope,
         stream,
         stream_sequence: sequence as i64,
         attempts: delivered,
         headers,
-        payload,
-    }
-}
-
-/// An envelope for a message whose own cannot be read, the same on every redelivery.
-fn stand_in(message: &Message, headers: &BTreeMap<String, String>, place: &str) -> Envelope {
-    let text = |name: &str| headers.get(name).cloned().unwrap_or_default();
-    Envelope {
-        event_id: text("ce-id")
-            .parse()
-            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, place.as_bytes())),
-        event_type: headers
-            .get("ce-type")
-            .cloned()
-            .unwrap_or_else(|| message.subject.to_string()),
-        // Without a subject it blocks nobody but itself.
-        subject: headers.get("ce-subject").cloned().unwrap_or_else(|| place.to_owned()),
-        sequence: 0,
-        correlation_id: text("ce-correlationid"),
-        causation_id: None,
-        occurred_at: chrono::DateTime::UNIX_EPOCH,
-        trace: TraceContext::restore(headers.get("traceparent").map(String::as_str), None),
-    }
+        payload: Bytes::clone(&message.payload),
+    };
+    (letter, readable)
 }
 
 /// A child of the producing span, which it also links; a redelivery is one more such span.

@@ -66,9 +66,10 @@ impl From<sqlx::Error> for Trouble {
             E::Database(cause) => match cause.code() {
                 // Serialization failure, deadlock, unique violation: a concurrent writer was faster.
                 Some(Cow::Borrowed("40001" | "40P01" | "23505")) => Self::Conflict(error),
-                // Connection trouble, out of resources, shutdown, cancelled by a timeout, lock not available.
+                // Connection trouble, refused login, no such database, out of resources, shutdown, cancelled by a
+                // timeout, lock not available, input or output error.
                 Some(code)
-                    if ["08", "53", "57", "55", "25"]
+                    if ["08", "28", "3D", "53", "57", "55", "58", "25"]
                         .iter()
                         .any(|class| code.starts_with(class)) =>
                 {

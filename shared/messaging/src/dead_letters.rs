@@ -60,7 +60,7 @@ async fn bury_one(tx: &mut Tx, consumer: &str, letter: &Letter, state: &str, rea
     } = letter;
     let headers: Value = headers
         .iter()
-        .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+        .map(|(name, value)| (name.clone(), Value::from(storable(value))))
         .collect();
     sqlx::query!(
         r#"
@@ -73,9 +73,9 @@ async fn bury_one(tx: &mut Tx, consumer: &str, letter: &Letter, state: &str, rea
         consumer,
         envelope.event_id,
         state,
-        reason,
+        storable(reason),
         attempts,
-        envelope.event_type,
+        storable(&envelope.event_type),
         envelope.subject,
         stream,
         stream_sequence,
@@ -85,4 +85,9 @@ async fn bury_one(tx: &mut Tx, consumer: &str, letter: &Letter, state: &str, rea
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// PostgreSQL's text holds every character but one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -2,10 +2,13 @@
 
 use std::str::FromStr;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 use chrono::{DateTime, SecondsFormat, Utc};
 use telemetry::TraceContext;
 use uuid::Uuid;
+
+/// The longest text in an envelope, in bytes.
+const LONGEST_TEXT: usize = 512;
 
 /// Everything about an event but its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,13 @@ impl Envelope {
     /// The service that emitted it, `order`.
     pub fn producer(&self) -> &str {
         self.event_type.split('.').nth(1).unwrap_or_default()
+    }
+
+    /// Where it is told, `shop.order.OrderPlaced`; nobody but its producer may publish there.
+    pub(crate) fn nats_subject(&self) -> &str {
+        self.event_type
+            .rsplit_once('.')
+            .map_or("", |(subject, _version)| subject)
     }
 
     /// The order it is about, or none for facts about a product.
@@ -89,6 +99,28 @@ impl Envelope {
             trace: TraceContext::restore(parent, single(headers, "tracestate")),
         })
     }
+
+    /// An envelope for a message whose own cannot be read: what is readable of it, the rest from its place.
+    ///
+    /// It is the same on every redelivery, and without a subject it blocks nobody but itself.
+    pub(crate) fn stand_in(headers: Option<&HeaderMap>, nats_subject: &str, place: &str) -> Self {
+        let from_place = || Uuid::new_v5(&Uuid::NAMESPACE_URL, place.as_bytes());
+        Self {
+            event_id: readable(headers, "ce-id").unwrap_or_else(from_place),
+            event_type: readable(headers, "ce-type").unwrap_or_else(|| nats_subject.to_owned()),
+            subject: readable(headers, "ce-subject").unwrap_or_else(|| place.to_owned()),
+            sequence: 0,
+            correlation_id: readable(headers, "ce-correlationid").unwrap_or_default(),
+            causation_id: None,
+            occurred_at: DateTime::UNIX_EPOCH,
+            trace: TraceContext::restore(headers.and_then(|headers| single(headers, "traceparent")), None),
+        }
+    }
+}
+
+/// Whether a header and an index of the database can hold the text, whoever wrote it.
+pub(crate) fn is_plain(text: &str) -> bool {
+    (1..=LONGEST_TEXT).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -98,14 +130,17 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 fn optional<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, String> {
-    let Some(value) = headers.get(name) else {
+    let Some(value) = headers.get(name).map(HeaderValue::as_str) else {
         return Ok(None);
     };
-    value
-        .as_str()
-        .parse()
+    let parsed = is_plain(value).then(|| value.parse().ok()).flatten();
+    parsed
         .map(Some)
-        .map_err(|_| format!("the header {name} is malformed"))
+        .ok_or_else(|| format!("the header {name} is malformed"))
+}
+
+fn readable<T: FromStr>(headers: Option<&HeaderMap>, name: &str) -> Option<T> {
+    headers.and_then(|headers| optional(headers, name).ok().flatten())
 }
 
 fn required<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<T, String> {

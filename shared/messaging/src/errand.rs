@@ -54,7 +54,7 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
         commits.mark_unchanged();
         let Ok(_slot) = width.acquire().await else { break };
         drop(_slot);
-        match take(&db, errand.as_ref(), width.available_permits()).await {
+        let pause = match take(&db, errand.as_ref(), width.available_permits()).await {
             Ok(jobs) if !jobs.is_empty() => {
                 for job in jobs {
                     let Ok(permit) = width.clone().acquire_owned().await else {
@@ -75,15 +75,12 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
                 }
                 continue;
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(errand = E::NAME, %error, "cannot look for work"),
-        }
-        let pause = errand
-            .next_due(&db)
-            .await
-            .ok()
-            .flatten()
-            .map_or(IDLE, |due| due.clamp(SOON, IDLE));
+            Ok(_) => until_due(&db, errand.as_ref()).await,
+            Err(error) => {
+                tracing::warn!(errand = E::NAME, %error, "cannot look for work");
+                IDLE
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
             _ = commits.changed() => {}
@@ -92,6 +89,11 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
     }
     under_way.close();
     under_way.wait().await;
+}
+
+async fn until_due<E: Errand>(db: &Db, errand: &E) -> Duration {
+    let due = errand.next_due(db).await.ok().flatten();
+    due.map_or(IDLE, |due| due.clamp(SOON, IDLE))
 }
 
 async fn take<E: Errand>(db: &Db, errand: &E, limit: usize) -> sqlx::Result<Vec<E::Job>> {

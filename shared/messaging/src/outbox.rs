@@ -8,10 +8,14 @@ use sqlx::PgPool;
 use telemetry::{Kind, Span, TraceContext, semconv};
 use uuid::Uuid;
 
+use crate::envelope::is_plain;
 use crate::{Draft, Envelope, Tx};
 
 /// How many partitions the outbox has; each is published by one relay at a time.
 pub const LANES: i16 = 16;
+
+/// The longest content of an event, in bytes: what the streams take, less ample room for headers.
+const LARGEST_PAYLOAD: usize = 224 << 10;
 
 /// An event on its way into the outbox.
 #[derive(Debug)]
@@ -23,6 +27,13 @@ pub(crate) struct Entry {
     pub(crate) parent: TraceContext,
 }
 
+impl Entry {
+    /// Whether the broker can take it; if not, it must not get into the outbox, where it would block its lane.
+    fn can_be_published(&self) -> bool {
+        self.draft.payload.len() <= LARGEST_PAYLOAD && is_plain(&self.draft.subject.to_string())
+    }
+}
+
 /// Writes the events in one statement and gives each its place in the sequence of its subject.
 ///
 /// The row lock on `outbox_sequence` makes writers of one subject take turns until they commit, so
@@ -30,6 +41,13 @@ pub(crate) struct Entry {
 pub(crate) async fn append(tx: &mut Tx, entries: Vec<Entry>) -> sqlx::Result<Vec<Envelope>> {
     if entries.is_empty() {
         return Ok(Vec::new());
+    }
+    if let Some(Entry { draft, .. }) = entries.iter().find(|entry| !entry.can_be_published()) {
+        let refusal = format!(
+            "{} cannot be published: too large, or a strange subject",
+            draft.event_type
+        );
+        return Err(sqlx::Error::InvalidArgument(refusal));
     }
     let rows = Columns::of(entries);
     let placed = sqlx::query!(

@@ -32,7 +32,9 @@ pub(crate) struct Outgoing {
 pub(crate) async fn publish(jetstream: &jetstream::Context, messages: &[Outgoing]) -> anyhow::Result<u64> {
     if messages.len() > 1 {
         match publish_batch(jetstream, messages).await? {
-            Response::Ok(ack) => return Ok(ack.sequence),
+            Response::Ok(ack) if ack.batch_size == Some(messages.len() as u64) => return Ok(ack.sequence),
+            // It stored the first message and knows nothing of batches.
+            Response::Ok(_) => tracing::warn!("the broker takes no batches, sending events one by one"),
             Response::Err { error } if error.error_code() == ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE => {
                 tracing::info!(
                     events = messages.len(),

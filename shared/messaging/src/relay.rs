@@ -71,14 +71,17 @@ impl Relay {
                 lanes.balance().await?;
                 balanced = Some(Instant::now());
             }
-            commits.mark_unchanged();
+            if commits.has_changed()? {
+                commits.mark_unchanged();
+                self.call_others(&mut lanes).await?;
+            }
             if self.forward(&mut lanes).await? > 0 {
                 *failures = 0;
                 continue;
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                _ = commits.changed() => if lanes.shared() { self.call_others(&mut lanes).await? },
+                _ = commits.changed() => commits.mark_changed(),
                 call = calls.recv() => { call?; }
                 () = tokio::time::sleep(IDLE) => {}
             }
@@ -107,8 +110,11 @@ impl Relay {
         Ok(rows.len())
     }
 
-    /// Tells the other replicas of commits in lanes that they own.
+    /// Tells the other replicas, if there are any, of commits in lanes that they own.
     async fn call_others(&self, lanes: &mut Lanes) -> sqlx::Result<()> {
+        if !lanes.shared() {
+            return Ok(());
+        }
         sqlx::query!("select pg_notify($1, '')", CHANNEL)
             .execute(lanes.session())
             .await?;

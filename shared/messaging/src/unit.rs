@@ -152,11 +152,7 @@ pub(crate) async fn commit<W: WorkingSet>(
     }
 }
 
-async fn attempt<W: WorkingSet>(
-    db: &Db,
-    consumer: &str,
-    jobs: &mut [Job<'_, W>],
-) -> Result<Vec<Verdict>, Trouble> {
+async fn attempt<W: WorkingSet>(db: &Db, consumer: &str, jobs: &mut [Job<'_, W>]) -> Result<Vec<Verdict>, Trouble> {
     let mut tx = db.pool().begin().await?;
     let letters: Vec<Option<&Letter>> = jobs.iter().map(|job| job.heard).collect();
     let claims = inbox::claim(&mut tx, consumer, &letters).await?;

@@ -77,7 +77,9 @@ impl Launch<'_> {
 }
 
 fn no_proxy() -> String {
-    let known = env::var("NO_PROXY").or_else(|_| env::var("no_proxy")).unwrap_or_default();
+    let known = env::var("NO_PROXY")
+        .or_else(|_| env::var("no_proxy"))
+        .unwrap_or_default();
     format!("127.0.0.1,localhost,{known}")
 }
 
@@ -86,9 +88,16 @@ pub(super) fn read(log: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
 }
 
-/// The last lines of a log.
+/// The last lines of a log, without the frames of a backtrace.
 pub(super) fn tail(log: &Path) -> String {
     let text = read(log);
-    let lines: Vec<_> = text.lines().collect();
+    let is_frame = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("at ")
+            || line
+                .split_once(": ")
+                .is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+    };
+    let lines: Vec<_> = text.lines().filter(|line| !is_frame(line)).collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }

@@ -124,7 +124,10 @@ impl Home {
             let folder = path.join(folder);
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        Ok(Self { path, _scratch: scratch })
+        Ok(Self {
+            path,
+            _scratch: scratch,
+        })
     }
 
     pub(super) fn folder(&self, name: &str) -> PathBuf {

@@ -41,7 +41,12 @@ impl Shop {
     async fn told(&self, jetstream: &jetstream::Context) -> Result<u64> {
         let mut told = 0;
         for owner in Owner::ALL {
-            told += jetstream.get_stream(owner.stream()).await?.cached_info().state.last_sequence;
+            told += jetstream
+                .get_stream(owner.stream())
+                .await?
+                .cached_info()
+                .state
+                .last_sequence;
         }
         Ok(told)
     }

@@ -64,11 +64,11 @@ impl Service {
     pub fn hears(self) -> Hears {
         match self {
             Self::Order => Hears::of(&order::reactions::reactions()),
-            Self::Payment => Hears { service: "payment", subjects: Default::default() }, // TMP
+            Self::Payment => Hears::of(&payment::reactions::reactions()),
             Self::Inventory => Hears::of(&inventory::reactions::reactions()),
             Self::Warehouse => Hears::of(&warehouse::reactions::reactions()),
             Self::Email => Hears::of(&email::reactions::reactions()),
-            Self::Analytics => Hears { service: "analytics", subjects: Default::default() }, // TMP
+            Self::Analytics => Hears::of(&analytics::reactions::reactions()),
         }
     }
 }

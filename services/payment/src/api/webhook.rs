@@ -45,11 +45,7 @@ struct Metadata {
 }
 
 /// Takes a notice; one that concerns no payment of ours is taken and forgotten.
-pub(super) async fn hear(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn hear(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, ApiError> {
     let signature = headers.get("stripe-signature").and_then(|value| value.to_str().ok());
     let secret = app.webhook_secret.expose_secret().as_bytes();
     if !signature.is_some_and(|signature| is_genuine(signature, &body, secret, Utc::now().timestamp())) {
@@ -58,7 +54,10 @@ pub(super) async fn hear(
     }
     let notice: Notice =
         serde_json::from_slice(&body).map_err(|_| ApiError::malformed("the body is not an event of the gateway's"))?;
-    let telling = matches!(notice.kind.as_str(), "payment_intent.succeeded" | "payment_intent.payment_failed");
+    let telling = matches!(
+        notice.kind.as_str(),
+        "payment_intent.succeeded" | "payment_intent.payment_failed"
+    );
     if let Some(order_id) = notice.data.object.metadata.order_id.filter(|_| telling) {
         let touched = Touched::order(order_id).and_key(&notice.id);
         let decide = move |payments: &mut Payments| (payments.notice(order_id, &notice.id), ());
@@ -73,7 +72,9 @@ fn is_genuine(header: &str, body: &[u8], secret: &[u8], now: i64) -> bool {
     let Some(time) = parts().find_map(|(name, value)| (name == "t").then_some(value)) else {
         return false;
     };
-    let fresh = time.parse().is_ok_and(|time: i64| now.abs_diff(time) <= TOLERANCE.unsigned_abs());
+    let fresh = time
+        .parse()
+        .is_ok_and(|time: i64| now.abs_diff(time) <= TOLERANCE.unsigned_abs());
     fresh && parts().any(|(name, value)| name == "v1" && signs(value, time, body, secret))
 }
 
@@ -90,7 +91,11 @@ fn signs(signature: &str, time: &str, body: &[u8], secret: &[u8]) -> bool {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let bytes = || (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok());
+    let bytes = || {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+    };
     digits.then(bytes)?.collect()
 }
 
@@ -111,8 +116,14 @@ mod tests {
     #[test]
     fn a_forged_changed_or_recorded_notice_is_not() {
         let header = format!("t=1700000000,v1={SIGNATURE}");
-        assert!(!is_genuine(&header, b"{ }", b"whsec_test", 1_700_000_000), "another body");
-        assert!(!is_genuine(&header, b"{}", b"whsec_other", 1_700_000_000), "another secret");
+        assert!(
+            !is_genuine(&header, b"{ }", b"whsec_test", 1_700_000_000),
+            "another body"
+        );
+        assert!(
+            !is_genuine(&header, b"{}", b"whsec_other", 1_700_000_000),
+            "another secret"
+        );
         assert!(!is_genuine(&header, b"{}", b"whsec_test", 1_700_000_301), "too old");
         let later = header.replace("1700000000", "1700000001");
         assert!(!is_genuine(&later, b"{}", b"whsec_test", 1_700_000_000), "another time");

@@ -29,7 +29,9 @@ struct State {
 
 impl Default for Breaker {
     fn default() -> Self {
-        let open = telemetry::metrics::meter().u64_gauge("shop.gateway.breaker.open").build();
+        let open = telemetry::metrics::meter()
+            .u64_gauge("shop.gateway.breaker.open")
+            .build();
         open.record(0, &[]);
         Self {
             state: Mutex::default(),
@@ -80,7 +82,10 @@ impl Breaker {
         let mut state = self.state();
         state.failures += 1;
         if state.failures >= FAILURES && state.probe_at.replace(now + PAUSE).is_none() {
-            tracing::error!(failures = state.failures, "the gateway does not answer, trying once a second");
+            tracing::error!(
+                failures = state.failures,
+                "the gateway does not answer, trying once a second"
+            );
             self.open.record(1, &[]);
         }
     }

@@ -79,7 +79,12 @@ impl World {
                 self.tell(told);
             }
             Step::Attempt { mood, overdue } => self.attempt(mood, overdue),
-            Step::OldAnswer if self.charged => self.settle(1, Outcome::Charged { gateway_ref: "pi".into() }),
+            Step::OldAnswer if self.charged => self.settle(
+                1,
+                Outcome::Charged {
+                    gateway_ref: "pi".into(),
+                },
+            ),
             Step::OldAnswer => {}
             Step::Notice => {
                 self.notices += 1;
@@ -89,12 +94,15 @@ impl World {
     }
 
     fn tell(&mut self, told: impl Emits) {
-        self.told.extend(told.into_drafts().unwrap().iter().map(|draft| draft.event_type.name));
+        self.told
+            .extend(told.into_drafts().unwrap().iter().map(|draft| draft.event_type.name));
     }
 
     /// What the errand does: takes the payment, counts, and asks the gateway.
     fn attempt(&mut self, mood: Mood, overdue: bool) {
-        let Some(payment) = self.payments.payments.get_mut(&self.order_id) else { return };
+        let Some(payment) = self.payments.payments.get_mut(&self.order_id) else {
+            return;
+        };
         if payment.progress.due == Due::Never || payment.state == State::Refunding {
             return;
         }
@@ -104,11 +112,18 @@ impl World {
         payment.progress.attempts += 1;
         payment.progress.doubt |= wanted;
         let attempt = payment.progress.attempts;
-        let unknown = |doubt| Outcome::Unknown { trouble: "gateway_unavailable", doubt, wait: SOON, last };
+        let unknown = |doubt| Outcome::Unknown {
+            trouble: "gateway_unavailable",
+            doubt,
+            wait: SOON,
+            last,
+        };
         if attempt > 1 || !wanted {
             let known = match mood {
                 Mood::CannotBeReached => Some(unknown(doubt)),
-                _ if self.charged => Some(Outcome::Charged { gateway_ref: "pi".into() }),
+                _ if self.charged => Some(Outcome::Charged {
+                    gateway_ref: "pi".into(),
+                }),
                 _ if self.declined => Some(Outcome::Declined { code: "no".into() }),
                 _ if !wanted => Some(Outcome::NotCharged { look_again: SOON }),
                 _ => None,
@@ -127,7 +142,9 @@ impl World {
             _ if self.on_its_way => unknown(true),
             Mood::Charges => {
                 self.charged = true;
-                Outcome::Charged { gateway_ref: "pi".into() }
+                Outcome::Charged {
+                    gateway_ref: "pi".into(),
+                }
             }
             Mood::Declines => {
                 self.declined = true;
@@ -249,13 +266,26 @@ proptest! {
 
 #[test]
 fn a_card_number_is_declined_unseen_and_not_kept() {
-    for number in ["4242424242424242", "4242 4242 4242 4242", "pm_4242424242424242", "", "pm card", "9pm"] {
+    for number in [
+        "4242424242424242",
+        "4242 4242 4242 4242",
+        "pm_4242424242424242",
+        "",
+        "pm card",
+        "9pm",
+    ] {
         let mut payments = Payments::default();
         let order_id = Uuid::now_v7();
         let declined = payments.request(&reserved(order_id, number)).unwrap().unwrap();
-        assert_eq!((declined.code.as_str(), declined.attempts), ("invalid_payment_method", 0));
+        assert_eq!(
+            (declined.code.as_str(), declined.attempts),
+            ("invalid_payment_method", 0)
+        );
         let payment = &payments.payments[&order_id];
-        assert_eq!((payment.payment_method.as_str(), payment.progress.due), ("", Due::Never));
+        assert_eq!(
+            (payment.payment_method.as_str(), payment.progress.due),
+            ("", Due::Never)
+        );
     }
 }
 
@@ -282,7 +312,10 @@ fn nobody_is_told_of_a_void_while_a_call_may_be_on_its_way() {
     world.attempt(Mood::ChargesLater, false);
     world.step(Step::Cancelled);
     world.attempt(Mood::IsDown, false);
-    assert!(world.told.is_empty(), "the look-up found nothing, but the call may still arrive");
+    assert!(
+        world.told.is_empty(),
+        "the look-up found nothing, but the call may still arrive"
+    );
     world.attempt(Mood::IsDown, false);
     world.settle_down(Mood::IsDown);
     assert_eq!(world.told, ["PaymentRefunded"]);
@@ -295,9 +328,20 @@ fn an_answer_that_tells_nothing_counts_only_from_the_latest_attempt() {
     world.attempt(Mood::IsDown, false);
     world.attempt(Mood::IsDown, false);
     world.settle(1, Outcome::NotCharged { look_again: SOON });
-    world.settle(1, Outcome::Unknown { trouble: "gateway_timeout", doubt: true, wait: SOON, last: true });
+    world.settle(
+        1,
+        Outcome::Unknown {
+            trouble: "gateway_timeout",
+            doubt: true,
+            wait: SOON,
+            last: true,
+        },
+    );
     assert!(world.told.is_empty());
-    assert_eq!((world.payment().state, world.payment().progress.doubt), (State::Pending, false));
+    assert_eq!(
+        (world.payment().state, world.payment().progress.doubt),
+        (State::Pending, false)
+    );
 }
 
 #[test]

@@ -28,7 +28,11 @@ struct Traces<'a>(HashMap<Uuid, &'a TraceContext>);
 impl<'a> Traces<'a> {
     fn of(journal: &'a Journal) -> Self {
         let heard = journal.heard.iter();
-        Self(heard.filter_map(|event| Some((event.order_id()?, &event.trace))).collect())
+        Self(
+            heard
+                .filter_map(|event| Some((event.order_id()?, &event.trace)))
+                .collect(),
+        )
     }
 
     fn parents(&self, payments: &[&Payment]) -> Vec<Option<String>> {
@@ -36,7 +40,9 @@ impl<'a> Traces<'a> {
     }
 
     fn states(&self, payments: &[&Payment]) -> Vec<Option<String>> {
-        column(payments, |payment| Some(self.0.get(&payment.order_id)?.tracestate()?.to_owned()))
+        column(payments, |payment| {
+            Some(self.0.get(&payment.order_id)?.tracestate()?.to_owned())
+        })
     }
 }
 
@@ -191,9 +197,18 @@ async fn save_transfers(tx: &mut Tx, known: &Payments) -> sqlx::Result<()> {
         cross join lateral (values (t.debited, t.amount, 0), (t.credited, 0, t.amount))
             as side (account, debit, credit)
         "#,
-        &transfers.iter().map(|transfer| transfer.transaction_id).collect::<Vec<_>>(),
-        &transfers.iter().map(|transfer| transfer.debited.as_str().to_owned()).collect::<Vec<_>>(),
-        &transfers.iter().map(|transfer| transfer.credited.as_str().to_owned()).collect::<Vec<_>>(),
+        &transfers
+            .iter()
+            .map(|transfer| transfer.transaction_id)
+            .collect::<Vec<_>>(),
+        &transfers
+            .iter()
+            .map(|transfer| transfer.debited.as_str().to_owned())
+            .collect::<Vec<_>>(),
+        &transfers
+            .iter()
+            .map(|transfer| transfer.credited.as_str().to_owned())
+            .collect::<Vec<_>>(),
         &transfers.iter().map(|transfer| transfer.amount).collect::<Vec<_>>(),
         &transfers.iter().map(|transfer| transfer.order_id).collect::<Vec<_>>(),
     )

@@ -1,0 +1,8 @@
+//! What the messaging core promises, on a real database and a real broker.
+//!
+//! Rows in doc comments are those of the table of failures in `docs/failures.md`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+mod consumer;
+mod poison;

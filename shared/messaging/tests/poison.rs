@@ -1,0 +1,168 @@
+//! What cannot be handled is buried alone and stops nobody but its own subject.
+
+use async_nats::{HeaderMap, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use uuid::Uuid;
+
+use crate::common::{World, declined, eventually, headers};
+
+/// Rows 20 and 21: later events of the same subject wait, in the same batch and in the next; the others do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn buries_a_faulty_event_and_parks_the_later_ones_of_its_subject() {
+    let world = World::new().await;
+    let (poisoned, healthy) = (Uuid::now_v7(), Uuid::now_v7());
+    let dead = world.tell(poisoned, "faulty").await;
+    let parked = world.tell(poisoned, "").await;
+    world.tell(healthy, "").await;
+    let _replica = world.replica().await.consuming();
+    world.all_heard().await;
+    let parked_later = world.tell(poisoned, "").await;
+    world.tell(healthy, "").await;
+    world.tell_as(dead, poisoned, "faulty").await;
+    world.all_heard().await;
+
+    let letters: Vec<(Uuid, String)> = sqlx::query_as("select event_id, state from dead_letters order by id")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    let expected = [(dead, "dead"), (parked, "parked"), (parked_later, "parked")];
+    assert_eq!(letters, expected.map(|(event, state)| (event, state.to_owned())));
+    assert_eq!((world.seen(healthy).await, world.seen(poisoned).await), (2, 0));
+    assert_eq!(world.count("select count(*) from inbox").await, 2);
+    assert_eq!(
+        world
+            .count("select count(*) from dead_letters d join inbox using (event_id)")
+            .await,
+        0
+    );
+}
+
+/// Row 20: each is buried with its reason, and whoever comes with it or after it is handled.
+#[tokio::test(flavor = "multi_thread")]
+async fn buries_what_cannot_be_read() {
+    let world = World::new().await;
+    let order = Uuid::now_v7();
+    let json = serde_json::to_vec(&declined(order, "")).unwrap();
+    let whole = || headers(Uuid::now_v7(), &declined(Uuid::now_v7(), ""));
+    let with = |name: &str, value: &str| {
+        let mut headers = whole();
+        headers.insert(name, value);
+        headers
+    };
+    let without = |name: &str| {
+        let whole = whole();
+        let others = whole.iter().filter(|(other, _)| other.to_string() != name);
+        HeaderMap::from_iter(others.map(|(name, values)| (name.clone(), values[0].clone())))
+    };
+    let poison: Vec<(HeaderMap, &[u8], &str)> = vec![
+        (HeaderMap::new(), &json, "the message has no headers"),
+        (without("ce-id"), &json, "the header ce-id is missing"),
+        (with("ce-id", "seven"), &json, "the header ce-id is malformed"),
+        (without("ce-subject"), &json, "the header ce-subject is missing"),
+        (with("ce-subject", ""), &json, "the header ce-subject is malformed"),
+        (with("ce-subject", "a\0b"), &json, "the header ce-subject is malformed"),
+        (with("ce-subject", &"a".repeat(4_000)), &json, "the header ce-subject is malformed"),
+        (without("ce-sequence"), &json, "the header ce-sequence is missing"),
+        (with("ce-time", "yesterday"), &json, "the header ce-time is malformed"),
+        (with("ce-type", "shop.payment.PaymentDeclined.v2"), &json, "does not know shop.payment.PaymentDeclined.v2"),
+        (with("ce-type", "shop.order.OrderPlaced.v1"), &json, "OrderPlaced.v1 came on the subject shop.payment.Pay"),
+        (whole(), b"{", "PaymentDeclined.v1: EOF while parsing an object"),
+        (whole(), b"\xff\0", "PaymentDeclined.v1: expected value"),
+        (whole(), b"", "PaymentDeclined.v1: EOF while parsing a value"),
+    ];
+    for (headers, payload, _) in &poison {
+        world.publish(headers.clone(), payload.to_vec()).await;
+    }
+    world.tell(order, "").await;
+    let _replica = world.replica().await.consuming();
+    world.all_heard().await;
+    world.tell(order, "").await;
+    world.all_heard().await;
+
+    let reasons: Vec<String> = sqlx::query_scalar("select reason from dead_letters order by stream_sequence")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(reasons.len(), poison.len());
+    for (reason, (_, _, expected)) in reasons.iter().zip(&poison) {
+        assert!(reason.contains(expected), "{reason}, not {expected}");
+    }
+    assert_eq!(world.seen(order).await, 2);
+}
+
+/// Row 20: bounded attempts, each later than the last, whatever goes wrong; the neighbours commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn buries_only_the_culprit_after_five_delayed_attempts() {
+    let world = World::new().await;
+    let mut acks = listen(&world).await;
+    let mut healthy = Vec::new();
+    for code in ["panics", "overdrawn", "taken"] {
+        healthy.extend([Uuid::now_v7(), Uuid::now_v7()]);
+        world.tell(healthy[healthy.len() - 2], "").await;
+        world.tell(Uuid::now_v7(), code).await;
+        world.tell(healthy[healthy.len() - 1], "").await;
+    }
+    let _replica = world.replica().await.consuming();
+    world.all_heard().await;
+
+    for order in healthy {
+        assert_eq!(world.seen(order).await, 1);
+    }
+    let letters: Vec<(i64, String)> =
+        sqlx::query_as("select attempts, reason from dead_letters order by stream_sequence")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    let reasons = ["the decision panicked", "ledger_seen_check", "labels_pkey"];
+    assert_eq!(letters.len(), reasons.len());
+    for ((attempts, reason), expected) in letters.iter().zip(reasons) {
+        assert!(*attempts == 5 && reason.contains(expected), "{attempts}: {reason}");
+    }
+    let refusals = refusals(&mut acks);
+    assert_eq!(refusals.len(), 3 * 4);
+    assert!(refusals.iter().all(|refusal| refusal.contains("delay")), "{refusals:?}");
+    assert_eq!(world.count("select count(*) from inbox").await, 6);
+}
+
+/// A dead letter that the database refuses must neither be lost nor stop the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_trying_to_bury_what_cannot_be_buried_and_handles_the_rest() {
+    let world = World::new().await;
+    let forbid = "alter table dead_letters add constraint sealed check (state <> 'dead')";
+    sqlx::query(forbid).execute(&world.pool).await.unwrap();
+    let mut acks = listen(&world).await;
+    let (poisoned, healthy) = (Uuid::now_v7(), Uuid::now_v7());
+    world
+        .publish(headers(poisoned, &declined(poisoned, "")), b"{".to_vec())
+        .await;
+    world.tell(healthy, "").await;
+    let _replica = world.replica().await.consuming();
+    let mut tries = Vec::new();
+    eventually("it was tried twice", async || {
+        tries.extend(refusals(&mut acks));
+        tries.len() > 1
+    })
+    .await;
+    assert_eq!(world.seen(healthy).await, 1);
+    assert!(tries.iter().all(|refusal| refusal.contains("delay")), "{tries:?}");
+
+    let allow = "alter table dead_letters drop constraint sealed";
+    sqlx::query(allow).execute(&world.pool).await.unwrap();
+    world.all_heard().await;
+    assert_eq!(world.count("select count(*) from dead_letters").await, 1);
+}
+
+/// Overhears how deliveries are answered.
+async fn listen(world: &World) -> Subscriber {
+    let client = async_nats::connect(world.broker.url()).await.unwrap();
+    let acks = client.subscribe("$JS.ACK.>").await.unwrap();
+    client.flush().await.unwrap();
+    acks
+}
+
+/// The refusals overheard so far.
+fn refusals(acks: &mut Subscriber) -> Vec<String> {
+    let overheard = std::iter::from_fn(|| acks.next().now_or_never().flatten());
+    let answers = overheard.map(|ack| String::from_utf8(ack.payload.to_vec()).unwrap());
+    answers.filter(|answer| answer.starts_with("-NAK")).collect()
+}

@@ -1,0 +1,102 @@
+//! The relay publishes what was committed, in order, and forgets it only then.
+
+use async_nats::HeaderMap;
+use futures_util::StreamExt;
+use sqlx::{PgPool, Row};
+use testbed::{Nats, Place};
+use uuid::Uuid;
+
+use crate::common::{MIGRATIONS, Told, World, assert_in_order, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishes_batches_of_any_size_in_order_and_archives_them() {
+    let world = World::new().await;
+    let mut total = 0;
+    for (rows, subjects) in [(1, 1), (2, 1), (2_300, 7)] {
+        fill(&world.pool, rows, subjects).await;
+        let replica = world.replica().await.relaying();
+        world.all_published().await;
+        replica.stop().await;
+        total += rows as usize;
+        assert_eq!(world.stream().await.len(), total);
+    }
+    assert_in_order(&world.stream().await);
+    let archive = "select count(*) from outbox_archive where stream = 'INVENTORY' and json_array_length(events) <= 1000";
+    assert_eq!(world.count(archive).await, 1 + 1 + 3);
+    let last = world.count("select max(stream_sequence) from outbox_archive").await;
+    assert_eq!(last, total as i64);
+}
+
+/// Row 4: whatever part of a batch was published when the process died, each is in the stream once.
+#[tokio::test(flavor = "multi_thread")]
+async fn publishes_once_what_was_published_but_not_forgotten() {
+    let world = World::new().await;
+    for published in [1, 4, 5] {
+        fill(&world.pool, 5, 1).await;
+        let ids: Vec<Uuid> = sqlx::query_scalar("select event_id from outbox order by id")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+        for id in &ids[..published] {
+            publish_as_the_relay_does(&world, *id).await;
+        }
+        let replica = world.replica().await.relaying();
+        world.all_published().await;
+        replica.stop().await;
+    }
+    let stream = world.stream().await;
+    assert_eq!(stream.len(), 15);
+    assert_in_order(&stream);
+}
+
+/// Row 35: there is no cursor that could be ahead of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn does_not_lose_a_smaller_id_that_commits_later() {
+    let world = World::new().await;
+    let _replica = world.replica().await.relaying();
+    let mut slow = world.pool.begin().await.unwrap();
+    sqlx::query(FILL).bind(1).bind(1).execute(&mut *slow).await.unwrap();
+    fill(&world.pool, 3, 3).await;
+    eventually("the others are published", async || world.stream().await.len() == 3).await;
+    slow.commit().await.unwrap();
+    eventually("the late one is published", async || world.stream().await.len() == 4).await;
+}
+
+/// A broker from before atomic batches stores the first message and answers as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_events_one_by_one_to_a_broker_that_knows_no_batches() {
+    let broker = Nats::start(Place::temporary()).await.unwrap();
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let world = World::of(testbed::database(&MIGRATIONS).await, broker, client.clone()).await;
+    world.jetstream.delete_stream("INVENTORY").await.unwrap();
+    let mut requests = client.subscribe("shop.inventory.>").await.unwrap();
+    fill(&world.pool, 3, 1).await;
+    let _replica = world.replica().await.relaying();
+
+    let mut stored: Vec<HeaderMap> = Vec::new();
+    while stored.len() < 3 {
+        let request = requests.next().await.unwrap();
+        let Some(reply) = request.reply else { continue };
+        let headers = request.headers.unwrap();
+        let known = |other: &HeaderMap| other.get("Nats-Msg-Id") == headers.get("Nats-Msg-Id");
+        let duplicate = stored.iter().any(known);
+        if !duplicate {
+            stored.push(headers);
+        }
+        let ack = format!(r#"{{"stream":"INVENTORY","seq":{},"duplicate":{duplicate}}}"#, stored.len());
+        client.publish(reply, ack.into()).await.unwrap();
+    }
+    world.all_published().await;
+    assert_in_order(&stored.into_iter().map(Told::of).collect::<Vec<_>>());
+}
+
+/// As `outbox::append` would write them: $1 rows about $2 subjects in turn.
+const FILL: &str = "
+    insert into outbox (lane, event_id, event_type, nats_subject, subject, sequence, correlation_id, payload)
+    select turn % 16, gen_random_uuid(), 'shop.inventory.InventoryReleased.v1', 'shop.inventory.InventoryReleased',
+           name, 1 + round, name, '{}'
+    from (select n % $2 as turn, n / $2 as round, md5(random()::text || (n % $2)) as name from generate_series(0, $1 - 1) n) t";
+
+async fn fill(pool: &PgPool, rows: i32, subjects: i32) {
+    sqlx::query(FILL).bind(rows).bind(subjects).execute(pool).await.unwrap();
+}

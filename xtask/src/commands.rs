@@ -1,0 +1,82 @@
+//! The commands that need the services.
+
+mod down;
+mod ink;
+mod load;
+mod log;
+mod logs;
+mod order;
+mod ports;
+mod running;
+mod status;
+mod up;
+mod usage;
+mod welcome;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use reqwest::Client;
+use xtask::shop;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts the whole shop, shows its logs, and stops it on Ctrl-C. Data is kept in .shop.
+    Up(up::Options),
+    /// Stops the shop that runs.
+    Down,
+    /// Shows how every service of the shop is.
+    Status,
+    /// Shows what the services print, also after they have ended.
+    Logs(logs::Options),
+    /// Places an order and follows it to its end.
+    Order(order::Options),
+    /// Places many orders, waits until all are through, and tells what that took.
+    Load(load::Options),
+    /// Creates the streams and durables in a broker, or brings them up to date.
+    Provision(Provision),
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Up(options) => up::run(options).await,
+            Self::Down => down::run().await,
+            Self::Status => status::run().await,
+            Self::Logs(options) => logs::run(options).await,
+            Self::Order(options) => order::run(options).await,
+            Self::Load(options) => load::run(options).await,
+            Self::Provision(options) => options.run().await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Provision {
+    /// The broker.
+    #[arg(
+        long,
+        env = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
+    nats_url: String,
+    /// How many servers of a cluster keep each stream.
+    #[arg(long, env = "NATS_REPLICAS", default_value_t = 1)]
+    replicas: usize,
+}
+
+impl Provision {
+    async fn run(self) -> Result<ExitCode> {
+        shop::provision(&self.nats_url, self.replicas).await?;
+        println!("Streams and durables are as they should be.");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Straight to 127.0.0.1, whatever proxy the machine has.
+fn client() -> Result<Client> {
+    Ok(Client::builder().no_proxy().timeout(Duration::from_secs(15)).build()?)
+}

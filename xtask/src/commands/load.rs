@@ -1,0 +1,80 @@
+//! `cargo shop load`: a closed loop of clients, and what the orders cost.
+
+mod clients;
+mod meter;
+mod shelves;
+mod through;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use chrono::Local;
+use clap::Args;
+use testbed::Durability;
+use xtask::shop::{Service, Shop, ShopOptions};
+
+use super::running::Running;
+use super::{client, up};
+use clients::Clients;
+use meter::Meter;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many orders are placed.
+    #[arg(long, default_value_t = 1_000)]
+    orders: usize,
+    /// How many clients place them, each one at a time.
+    #[arg(long, default_value_t = 64)]
+    clients: usize,
+    /// Starts a shop of its own in a temporary folder instead of using the one that runs.
+    #[arg(long)]
+    own: bool,
+    /// Builds and runs that one with optimisations; numbers of a debug build say little.
+    #[arg(long, requires = "own")]
+    release: bool,
+}
+
+pub(super) async fn run(options: Options) -> Result<ExitCode> {
+    if !options.own {
+        return measure(&options, &Running::find().await?).await;
+    }
+    let shop = Shop::start(ShopOptions {
+        binaries: Some(up::build(options.release).await?),
+        durability: Durability::Real,
+        progress: |step| println!("{step}"),
+        ..ShopOptions::default()
+    })
+    .await?;
+    let measured = measure(&options, &Running::of(&shop, None, Local::now())).await;
+    shop.shutdown().await?;
+    measured
+}
+
+async fn measure(options: &Options, shop: &Running) -> Result<ExitCode> {
+    let Options { orders, clients, .. } = *options;
+    ensure!(orders > 0 && clients > 0, "nothing to do");
+    let client = client()?;
+    let skus = shelves::fill(&client, &shop.service(Service::Inventory)?.url, orders).await?;
+
+    println!("Placing {orders} orders with {clients} clients.");
+    let meter = Meter::start(shop);
+    let started = Instant::now();
+    let placed = Clients {
+        url: format!("{}/v1/orders", shop.service(Service::Order)?.url),
+        skus,
+        orders,
+        customers: (0..clients).map(|_| uuid::Uuid::now_v7()).collect(),
+    }
+    .run(&client)
+    .await?;
+    println!("{}", placed.text(started.elapsed()));
+
+    println!("Waiting until all of them are through.");
+    let database = &shop.service(Service::Order)?.database_url;
+    let through = through::wait(database, &placed.customers, placed.accepted()).await?;
+    println!("{}", through.text());
+    println!("{}", meter.text(placed.accepted()));
+    let all_well = placed.refused.is_empty() && through.unfinished == 0;
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
