@@ -259,23 +259,22 @@ impl Facts {
             completed_at.format("%Y-%m-%dT%H:%M:00Z").to_string(),
             sales,
         );
-        let mut products: BTreeMap<&str, Sales> = BTreeMap::new();
-        for Line {
-            sku,
-            quantity,
-            unit_price,
-            ..
-        } in lines
-        {
-            let (units, known) = (i64::from(*quantity), products.entry(sku).or_default());
-            known.orders = 1;
-            known.units += units;
-            known.revenue += units * unit_price;
-        }
-        for (sku, sales) in products {
+        for (sku, sales) in by_product(lines) {
             sell(Dimension::Product, sku.to_owned(), sales);
         }
     }
+}
+
+/// An article may stand in several lines; the order counts once.
+fn by_product(lines: &[Line]) -> BTreeMap<&str, Sales> {
+    let mut products: BTreeMap<&str, Sales> = BTreeMap::new();
+    for line in lines {
+        let (units, sales) = (i64::from(line.quantity), products.entry(&line.sku).or_default());
+        sales.orders = 1;
+        sales.units += units;
+        sales.revenue += units * line.unit_price;
+    }
+    products
 }
 
 /// The reason as events spell it.

@@ -174,7 +174,8 @@ async fn replicas_that_hear_of_the_same_orders_at_once_lose_nothing() {
         })
     };
     let (first, second) = tokio::join!(part(0), part(1));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     hear(&expected, &told).await;
     assert_eq!(tables(&pool).await, tables(&expected).await);
 }

@@ -5,4 +5,8 @@
 
 mod common;
 mod consumer;
+mod decisions;
+mod outages;
 mod poison;
+mod relay;
+mod replicas;

@@ -68,7 +68,7 @@ impl Supervisor {
             events,
             running: None,
         };
-        shell.expect("open").map_err(|_| {
+        shell.hear("open").map_err(|_| {
             anyhow!(
                 "the user that {} runs as cannot use the folder {}",
                 plan.name,
@@ -195,7 +195,7 @@ impl Shell {
         Ok(self.events.recv_timeout(patience)?)
     }
 
-    fn expect(&mut self, event: &str) -> Result<()> {
+    fn hear(&mut self, event: &str) -> Result<()> {
         match self.event(PATIENCE)? {
             seen if seen == event => Ok(()),
             seen => bail!("the supervisor said {seen} instead of {event}"),

@@ -67,8 +67,10 @@ async fn stands_still_while_it_is_paused_and_can_be_stopped_all_the_same() {
 
     counter.pause().await.unwrap();
     let frozen = printed(&scratch);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(printed(&scratch), frozen);
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(printed(&scratch), frozen);
+    }
     counter.resume().await.unwrap();
     until(|| printed(&scratch) != frozen).await;
 

@@ -86,7 +86,7 @@ impl Running {
     }
 
     /// Writes itself down for other processes, whole or not at all.
-    pub(super) fn publish(&self) -> Result<()> {
+    pub(super) fn write(&self) -> Result<()> {
         let draft = file()?.with_extension("json.new");
         fs::write(&draft, serde_json::to_vec_pretty(self)?)?;
         Ok(fs::rename(draft, file()?)?)

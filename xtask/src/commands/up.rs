@@ -174,7 +174,7 @@ async fn viewer() -> Result<Viewer> {
 /// Shows the logs and starts again what has died, until somebody asks for the end.
 async fn attend(shop: &Shop, viewer: Option<&Viewer>, stop: &mut Stop) -> Result<()> {
     let (ink, started_at) = (Ink::of_stdout(), Local::now());
-    Running::of(shop, viewer, started_at).publish()?;
+    Running::of(shop, viewer, started_at).write()?;
     println!("{}", welcome::text(shop, viewer, ink));
     let mut logs = Logs::of_services()?;
     tokio::select! {
@@ -194,7 +194,7 @@ async fn revive(shop: &Shop, viewer: Option<&Viewer>, started_at: DateTime<Local
         }
         let now = Running::of(shop, viewer, started_at);
         if now != known {
-            now.publish()?;
+            now.write()?;
             known = now;
         }
     }

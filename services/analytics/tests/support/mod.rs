@@ -47,19 +47,257 @@ pub(crate) struct Order {
 
 /// Collects the events of one order, one every ten seconds.
 struct Teller {
+    order: Order,
     order_id: Uuid,
-    at: DateTime<Utc>,
+    payment_id: Uuid,
+    customer: Customer,
+    lines: Vec<Line>,
+    total: i64,
     told: Vec<Told>,
 }
 
+/// Everything that is told about an order, in the order in which it happened.
+pub(crate) fn story(order: &Order) -> Vec<Told> {
+    let mut teller = Teller::of(order);
+    teller.place();
+    match order.ending {
+        Ending::OutOfStock => {
+            let order_id = teller.order_id;
+            teller.tell(InventoryRejected {
+                order_id,
+                shortages: Vec::new(),
+            });
+            teller.cancel(CancelReason::OutOfStock, 0);
+        }
+        Ending::Declined => {
+            let Teller {
+                order_id, payment_id, ..
+            } = teller;
+            teller.reserve();
+            teller.tell(PaymentDeclined {
+                order_id,
+                payment_id,
+                code: "card_declined".into(),
+                attempts: 1,
+            });
+            teller.release("PaymentDeclined");
+            teller.cancel(CancelReason::PaymentDeclined, 0);
+        }
+        Ending::Undeliverable => {
+            let Teller { order_id, total, .. } = teller;
+            teller.reserve();
+            teller.pay();
+            teller.tell(ShipmentFailed {
+                order_id,
+                shipment_id: None,
+                code: "undeliverable_address".into(),
+            });
+            teller.pay_back(total, RefundCause::ShippingFailed);
+            teller.release("PaymentRefunded");
+            teller.cancel(CancelReason::ShippingFailed, total);
+        }
+        Ending::Completed | Ending::PartlyReturned => {
+            teller.reserve();
+            teller.pay();
+            teller.deliver();
+        }
+    }
+    if order.ending == Ending::PartlyReturned {
+        // In two parcels.
+        teller.take_back();
+        teller.take_back();
+    }
+    teller.told
+}
+
 impl Teller {
+    fn of(order: &Order) -> Self {
+        let line = |sku: &str, quantity, unit_price| Line {
+            sku: sku.into(),
+            name: "Thing".into(),
+            quantity,
+            unit_price,
+        };
+        // The same article in two lines, as clients do.
+        let lines = vec![
+            line("tea", order.quantity, order.price),
+            line("cup", 1, 990),
+            line("tea", 1, order.price),
+        ];
+        Self {
+            order: order.clone(),
+            order_id: Uuid::now_v7(),
+            payment_id: Uuid::now_v7(),
+            customer: Customer {
+                id: Uuid::now_v7(),
+                email: "ada@example.org".into(),
+            },
+            total: lines
+                .iter()
+                .map(|line| i64::from(line.quantity) * line.unit_price)
+                .sum(),
+            lines,
+            told: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        noon() + TimeDelta::seconds(self.order.at + 10 * self.told.len() as i64)
+    }
+
+    fn currency(&self) -> String {
+        self.order.currency.to_owned()
+    }
+
     fn tell<E: Event>(&mut self, event: E) {
         let sequence = self.told.len() as i64 + 1;
-        self.told.push(told(
-            &event,
-            self.at + TimeDelta::seconds(10 * (sequence - 1)),
-            sequence,
-        ));
+        self.told.push(told(&event, self.now(), sequence));
+    }
+
+    fn place(&mut self) {
+        self.tell(OrderPlaced {
+            order_id: self.order_id,
+            customer: self.customer.clone(),
+            lines: self.lines.clone(),
+            total: self.total,
+            currency: self.currency(),
+            ship_to: address(),
+            payment_method: "pm_card_visa".into(),
+            pay_by: self.now(),
+        });
+    }
+
+    fn reserve(&mut self) {
+        self.tell(InventoryReserved {
+            order_id: self.order_id,
+            reservation_id: Uuid::now_v7(),
+            lines: self.lines.clone(),
+            amount: self.total,
+            currency: self.currency(),
+            payment_method: "pm_card_visa".into(),
+            customer: self.customer.clone(),
+            expires_at: self.now(),
+        });
+    }
+
+    fn pay(&mut self) {
+        let (order_id, payment_id) = (self.order_id, self.payment_id);
+        let (total, currency) = (self.total, self.currency());
+        self.tell(PaymentSucceeded {
+            order_id,
+            payment_id,
+            amount: total,
+            currency: currency.clone(),
+            gateway_ref: "pi_1".into(),
+        });
+        self.tell(OrderConfirmed {
+            order_id,
+            customer: self.customer.clone(),
+            lines: self.lines.clone(),
+            ship_to: address(),
+            payment_id,
+            total,
+            currency,
+        });
+        self.notify("order_confirmed");
+    }
+
+    fn deliver(&mut self) {
+        let (order_id, shipment_id, lines) = (self.order_id, Uuid::now_v7(), self.lines.clone());
+        let (carrier, tracking) = (String::from("Swift"), String::from("SW-1"));
+        self.tell(ShipmentScheduled {
+            order_id,
+            shipment_id,
+            carrier: carrier.clone(),
+            tracking: None,
+            lines: lines.clone(),
+        });
+        self.tell(OrderShipped {
+            order_id,
+            shipment_id,
+            carrier: carrier.clone(),
+            tracking: tracking.clone(),
+            lines: lines.clone(),
+        });
+        self.tell(InventoryCommitted {
+            order_id,
+            lines: lines.clone(),
+        });
+        self.notify("order_shipped");
+        let (now, total, currency) = (self.now(), self.total, self.currency());
+        self.tell(OrderDelivered {
+            order_id,
+            shipment_id,
+            carrier,
+            tracking,
+            lines,
+            delivered_at: now,
+        });
+        self.tell(OrderCompleted {
+            order_id,
+            completed_at: now,
+            total,
+            currency,
+        });
+    }
+
+    /// One piece comes back.
+    fn take_back(&mut self) {
+        let (order_id, amount, lines) = (self.order_id, self.order.price, self.lines[2..].to_vec());
+        self.tell(InventoryRestocked { order_id, lines });
+        self.pay_back(amount, RefundCause::GoodsReturned);
+        self.tell(OrderRefunded {
+            order_id,
+            return_id: Uuid::now_v7(),
+            amount,
+        });
+    }
+
+    fn pay_back(&mut self, amount: i64, cause: RefundCause) {
+        self.tell(PaymentRefunded {
+            order_id: self.order_id,
+            payment_id: self.payment_id,
+            refund_id: Uuid::now_v7(),
+            amount,
+            cause,
+        });
+    }
+
+    fn release(&mut self, cause: &str) {
+        self.tell(InventoryReleased {
+            order_id: self.order_id,
+            reservation_id: Some(Uuid::now_v7()),
+            cause: cause.into(),
+        });
+    }
+
+    /// The customer of an order that cannot be delivered cannot be written to either.
+    fn cancel(&mut self, reason: CancelReason, refunded: i64) {
+        self.tell(OrderCancelled {
+            order_id: self.order_id,
+            customer: self.customer.clone(),
+            reason,
+            refunded,
+            currency: self.currency(),
+        });
+        match reason {
+            CancelReason::ShippingFailed => self.tell(NotificationFailed {
+                order_id: self.order_id,
+                template: "order_cancelled".into(),
+                channel: "email".into(),
+                message_id: "<1@tidings.example>".into(),
+            }),
+            _ => self.notify("order_cancelled"),
+        }
+    }
+
+    fn notify(&mut self, template: &str) {
+        self.tell(NotificationSent {
+            order_id: self.order_id,
+            template: template.into(),
+            channel: "email".into(),
+            message_id: "<1@tidings.example>".into(),
+        });
     }
 }
 
@@ -98,207 +336,6 @@ pub(crate) fn level(sku: &str, available: i64, sequence: i64) -> Told {
         revision: sequence,
     };
     told(&event, noon(), sequence)
-}
-
-/// Everything that is told about an order, in the order in which it happened.
-pub(crate) fn story(order: &Order) -> Vec<Told> {
-    let order_id = Uuid::now_v7();
-    let mut teller = Teller {
-        order_id,
-        at: noon() + TimeDelta::seconds(order.at),
-        told: Vec::new(),
-    };
-    let customer = Customer {
-        id: Uuid::now_v7(),
-        email: "ada@example.org".into(),
-    };
-    let line = |sku: &str, quantity, unit_price| Line {
-        sku: sku.into(),
-        name: "Thing".into(),
-        quantity,
-        unit_price,
-    };
-    // The same article in two lines, as clients do.
-    let lines = vec![
-        line("tea", order.quantity, order.price),
-        line("cup", 1, 990),
-        line("tea", 1, order.price),
-    ];
-    let total = lines
-        .iter()
-        .map(|line| i64::from(line.quantity) * line.unit_price)
-        .sum();
-    let (currency, ship_to) = (order.currency.to_owned(), address());
-    teller.tell(OrderPlaced {
-        order_id,
-        customer: customer.clone(),
-        lines: lines.clone(),
-        total,
-        currency: currency.clone(),
-        ship_to: ship_to.clone(),
-        payment_method: "pm_card_visa".into(),
-        pay_by: teller.at,
-    });
-    let cancelled = |reason, refunded| OrderCancelled {
-        order_id,
-        customer: customer.clone(),
-        reason,
-        refunded,
-        currency: currency.clone(),
-    };
-    if order.ending == Ending::OutOfStock {
-        teller.tell(InventoryRejected {
-            order_id,
-            shortages: Vec::new(),
-        });
-        teller.tell(cancelled(CancelReason::OutOfStock, 0));
-        teller.notify("order_cancelled");
-        return teller.told;
-    }
-    let payment_id = Uuid::now_v7();
-    teller.tell(InventoryReserved {
-        order_id,
-        reservation_id: Uuid::now_v7(),
-        lines: lines.clone(),
-        amount: total,
-        currency: currency.clone(),
-        payment_method: "pm_card_visa".into(),
-        customer: customer.clone(),
-        expires_at: teller.at,
-    });
-    if order.ending == Ending::Declined {
-        teller.tell(PaymentDeclined {
-            order_id,
-            payment_id,
-            code: "card_declined".into(),
-            attempts: 1,
-        });
-        teller.release("PaymentDeclined");
-        teller.tell(cancelled(CancelReason::PaymentDeclined, 0));
-        teller.notify("order_cancelled");
-        return teller.told;
-    }
-    let gateway_ref = "pi_1".to_owned();
-    teller.tell(PaymentSucceeded {
-        order_id,
-        payment_id,
-        amount: total,
-        currency: currency.clone(),
-        gateway_ref,
-    });
-    teller.tell(OrderConfirmed {
-        order_id,
-        customer: customer.clone(),
-        lines: lines.clone(),
-        ship_to,
-        payment_id,
-        total,
-        currency: currency.clone(),
-    });
-    teller.notify("order_confirmed");
-    if order.ending == Ending::Undeliverable {
-        teller.tell(ShipmentFailed {
-            order_id,
-            shipment_id: None,
-            code: "undeliverable_address".into(),
-        });
-        teller.pay_back(payment_id, total, RefundCause::ShippingFailed);
-        teller.release("PaymentRefunded");
-        teller.tell(cancelled(CancelReason::ShippingFailed, total));
-        teller.tell(NotificationFailed {
-            order_id,
-            template: "order_cancelled".into(),
-            channel: "email".into(),
-            message_id: "<1@tidings.example>".into(),
-        });
-        return teller.told;
-    }
-    teller.deliver(&lines, total, &currency);
-    if order.ending == Ending::PartlyReturned {
-        // In two parcels.
-        for _ in 0..2 {
-            teller.tell(InventoryRestocked {
-                order_id,
-                lines: vec![line("tea", 1, order.price)],
-            });
-            teller.pay_back(payment_id, order.price, RefundCause::GoodsReturned);
-            teller.tell(OrderRefunded {
-                order_id,
-                return_id: Uuid::now_v7(),
-                amount: order.price,
-            });
-        }
-    }
-    teller.told
-}
-
-impl Teller {
-    fn notify(&mut self, template: &str) {
-        self.tell(NotificationSent {
-            order_id: self.order_id,
-            template: template.into(),
-            channel: "email".into(),
-            message_id: "<1@tidings.example>".into(),
-        });
-    }
-
-    fn release(&mut self, cause: &str) {
-        let (order_id, reservation_id) = (self.order_id, Some(Uuid::now_v7()));
-        self.tell(InventoryReleased {
-            order_id,
-            reservation_id,
-            cause: cause.into(),
-        });
-    }
-
-    fn pay_back(&mut self, payment_id: Uuid, amount: i64, cause: RefundCause) {
-        let (order_id, refund_id) = (self.order_id, Uuid::now_v7());
-        self.tell(PaymentRefunded {
-            order_id,
-            payment_id,
-            refund_id,
-            amount,
-            cause,
-        });
-    }
-
-    fn deliver(&mut self, lines: &[Line], total: i64, currency: &str) {
-        let (order_id, shipment_id) = (self.order_id, Uuid::now_v7());
-        let (carrier, tracking, lines) = (String::from("Swift"), String::from("SW-1"), lines.to_vec());
-        self.tell(ShipmentScheduled {
-            order_id,
-            shipment_id,
-            carrier: carrier.clone(),
-            tracking: None,
-            lines: lines.clone(),
-        });
-        self.tell(OrderShipped {
-            order_id,
-            shipment_id,
-            carrier: carrier.clone(),
-            tracking: tracking.clone(),
-            lines: lines.clone(),
-        });
-        self.tell(InventoryCommitted {
-            order_id,
-            lines: lines.clone(),
-        });
-        self.notify("order_shipped");
-        self.tell(OrderDelivered {
-            order_id,
-            shipment_id,
-            carrier,
-            tracking,
-            lines,
-            delivered_at: self.at,
-        });
-        self.tell(OrderCompleted {
-            order_id,
-            completed_at: self.at,
-            total,
-            currency: currency.to_owned(),
-        });
-    }
 }
 
 fn address() -> Address {

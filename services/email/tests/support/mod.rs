@@ -49,13 +49,7 @@ pub(crate) fn story(email: &str) -> Story {
             unit_price: 990,
         },
     ];
-    let ship_to = Address {
-        name: "Ada".into(),
-        street: "1 Long Lane".into(),
-        city: "London".into(),
-        postal_code: "N1".into(),
-        country: "GB".into(),
-    };
+    let ship_to = address();
     let (total, currency) = (3_490, String::from("EUR"));
     Story {
         order_id,
@@ -92,6 +86,16 @@ pub(crate) fn story(email: &str) -> Story {
             refunded: 0,
             currency,
         },
+    }
+}
+
+fn address() -> Address {
+    Address {
+        name: "Ada".into(),
+        street: "1 Long Lane".into(),
+        city: "London".into(),
+        postal_code: "N1".into(),
+        country: "GB".into(),
     }
 }
 

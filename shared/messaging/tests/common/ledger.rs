@@ -30,11 +30,23 @@ fn count(ledger: &mut Ledger, event: &PaymentDeclined) -> Result<InventoryReleas
     match event.code.as_str() {
         "faulty" => return Err(Fault::new("it is faulty\0")),
         "panics" => panic!("it panics"),
-        "overdrawn" => ledger.pages.entry(event.order_id).or_default().seen = -2,
-        "taken" => ledger.labels.push("taken".into()),
+        "overdrawn" => ledger.overdraw(event.order_id),
+        "taken" => ledger.label("taken"),
         _ => {}
     }
     Ok(see(ledger, event.order_id))
+}
+
+impl Ledger {
+    /// Breaks a check of the database.
+    pub(crate) fn overdraw(&mut self, order_id: Uuid) {
+        self.pages.entry(order_id).or_default().seen = -2;
+    }
+
+    /// Writes a label, which must not exist.
+    pub(crate) fn label(&mut self, label: &str) {
+        self.labels.push(label.to_owned());
+    }
 }
 
 /// Counts the order once more.

@@ -17,7 +17,7 @@ use messaging::relay::Relay;
 use messaging::{Db, Decisions};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
 use testbed::{Nats, Place};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -163,7 +163,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn of(headers: HeaderMap) -> Self {
+    pub(crate) fn of(headers: HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).unwrap().to_string();
         Self {
             event_id: text("ce-id").parse().unwrap(),
@@ -264,6 +264,23 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Writes rows as `outbox::append` does, about so many subjects in turn.
+pub(crate) async fn fill(db: impl PgExecutor<'_>, rows: i32, subjects: i32) {
+    let insert = "
+        insert into outbox (lane, event_id, event_type, nats_subject, subject, sequence, correlation_id, payload)
+        select n % $2 % 16, gen_random_uuid(), 'shop.inventory.InventoryReleased.v1',
+               'shop.inventory.InventoryReleased', $3 || n % $2, 1 + n / $2, '', '{}'
+        from generate_series(0, $1 - 1) n";
+    let subject = Uuid::now_v7().to_string();
+    sqlx::query(insert)
+        .bind(rows)
+        .bind(subjects)
+        .bind(subject)
+        .execute(db)
+        .await
+        .unwrap();
 }
 
 /// Locks the order's page until the transaction ends.
