@@ -39,7 +39,7 @@ create index orders_latency on orders (completed_at) include (placed_at)
 
 -- The catalogue as last told: the greatest sequence of a sku wins.
 create table products (
-    sku       text   primary key,
+    sku       text   collate "C" primary key,
     name      text   not null,
     -- Minor units of the currency.
     price     bigint not null,

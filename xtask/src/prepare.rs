@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -17,7 +18,7 @@ use testbed::{Place, Postgres, Scratch};
 
 use crate::workspace::{cargo, root};
 
-/// The crate whose tables everybody has; it comes first, so that no other crate compiles it and gets its queries.
+/// The crate whose tables everybody has, and that everybody compiles; it comes first.
 const CORE: &str = "messaging";
 
 #[derive(Debug, Args)]
@@ -47,6 +48,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     for package in &packages {
         let fresh = scratch.path().join(&package.name);
         fs::create_dir(&fresh)?;
+        lend(&scratch.path().join(CORE), &fresh)?;
         migrate(package, &postgres).await?;
         describe(package, &packages, &postgres, &fresh)?;
         stale += usize::from(settle(package, &fresh, options.check)?);
@@ -103,6 +105,14 @@ async fn migrate(package: &Package, postgres: &Postgres) -> Result<()> {
     Ok(())
 }
 
+/// Links to what is said of the core's queries: cargo may compile the core once more, with other features.
+fn lend(core: &Path, fresh: &Path) -> Result<()> {
+    for name in read(core)?.keys() {
+        symlink(core.join(name), fresh.join(name))?;
+    }
+    Ok(())
+}
+
 /// Compiles the crate against its database, which leaves the descriptions in `fresh`.
 fn describe(package: &Package, all: &[Package], postgres: &Postgres, fresh: &Path) -> Result<()> {
     let source = package.folder.join("src/lib.rs");
@@ -151,15 +161,17 @@ fn settle(package: &Package, fresh: &Path, only_check: bool) -> Result<bool> {
     Ok(!gone.is_empty() || !changed.is_empty())
 }
 
+/// The files of a folder, without what was only lent; none where there is no folder.
 fn read(folder: &Path) -> Result<Descriptions> {
-    if !folder.exists() {
-        return Ok(Descriptions::new());
+    let mut descriptions = Descriptions::new();
+    let Ok(files) = fs::read_dir(folder) else {
+        return Ok(descriptions);
+    };
+    for file in files {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            descriptions.insert(file.file_name().to_string_lossy().into_owned(), fs::read(file.path())?);
+        }
     }
-    let files = fs::read_dir(folder)?;
-    files
-        .map(|file| {
-            let file = file?;
-            Ok((file.file_name().to_string_lossy().into_owned(), fs::read(file.path())?))
-        })
-        .collect()
+    Ok(descriptions)
 }

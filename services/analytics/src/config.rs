@@ -14,6 +14,6 @@ pub struct Config {
 impl Config {
     /// Reads the environment; a bad value ends the process with a sentence that names it.
     pub fn from_env() -> Self {
-        Self::parse()
+        chassis::from_env()
     }
 }

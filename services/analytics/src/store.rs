@@ -289,7 +289,7 @@ pub async fn sales_by_product(
         ProductSalesRow,
         r#"
         select s.key as sku, p.name as "name?", p.available as "available?", s.currency, s.orders, s.units, s.revenue
-        from sales s left join products p on p.sku = s.key
+        from sales s left join lateral (select name, available from products where sku = s.key limit 1) p on true
         where s.dimension = 'product' and (s.key, s.currency) > ($1, $2)
         order by s.key, s.currency limit $3
         "#,

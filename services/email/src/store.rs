@@ -318,18 +318,20 @@ pub async fn messages(
     limit: i64,
 ) -> sqlx::Result<Vec<MessageRow>> {
     let (from, to) = order_id.map_or((Uuid::nil(), Uuid::max()), |order_id| (order_id, order_id));
-    let (order_id, template) = after.unwrap_or((Uuid::max(), ""));
+    // One tight bound: with two, PostgreSQL begins at the looser and walks. "~" comes after every template.
+    let bound = (to, "~");
+    let (to, template) = after.map_or(bound, |after| after.min(bound));
     sqlx::query_as!(
         MessageRow,
         r#"
-        select n.order_id, n.template, r.email, n.message_id, n.state, n.sent_at
-        from notifications n join recipients r using (order_id)
-        where n.order_id between $1 and $2 and (n.order_id, n.template) < ($3, $4)
-        order by n.order_id desc, n.template desc limit $5
+        select n.order_id, n.template, n.message_id, n.state, n.sent_at,
+               (select r.email from recipients r where r.order_id = n.order_id)
+        from notifications n
+        where n.order_id >= $1 and (n.order_id, n.template) < ($2, $3)
+        order by n.order_id desc, n.template desc limit $4
         "#,
         from,
         to,
-        order_id,
         template,
         limit,
     )

@@ -71,7 +71,7 @@ impl Patience {
 impl Config {
     /// Reads the environment; a bad value ends the process with a sentence that names it.
     pub fn from_env() -> Self {
-        Self::parse()
+        chassis::from_env()
     }
 
     /// The waiting times as durations.

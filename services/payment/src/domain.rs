@@ -167,7 +167,7 @@ impl Payments {
                 refund(payment, cause);
                 None
             }
-            (State::Pending, Undo::None) if payment.progress.attempts <= 1 => Some(void(payment, cause)),
+            (State::Pending, Undo::None) if payment.progress.attempts == 0 => Some(void(payment, cause)),
             (State::Pending, Undo::None) => {
                 payment.record(Fact::UndoRequested { cause });
                 None
@@ -176,7 +176,7 @@ impl Payments {
                 payment.record(Fact::UndoRequested { cause });
                 None
             }
-            (State::Declined | State::TimedOut, Undo::None) => Some(answer_undo(payment, cause)),
+            (State::Declined | State::TimedOut, _) => Some(answer_undo(payment, cause)),
             _ => None,
         }
     }

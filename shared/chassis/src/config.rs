@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::Args;
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use secrecy::SecretString;
 use telemetry::LogFormat;
 
@@ -39,4 +39,16 @@ pub struct Config {
     /// How log lines look: `pretty` or `json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "pretty")]
     pub log_format: LogFormat,
+}
+
+/// Reads a service's configuration; a bad or missing value ends the process with a sentence that names its variable.
+pub fn from_env<C: Parser + CommandFactory + FromArgMatches>() -> C {
+    let command = C::command().mut_args(|argument| match argument.get_env().and_then(|name| name.to_str()) {
+        Some(name) => {
+            let name = name.to_owned();
+            argument.value_name(name)
+        }
+        None => argument,
+    });
+    C::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }

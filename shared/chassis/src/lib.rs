@@ -11,7 +11,7 @@ mod page;
 mod service;
 
 pub use api_error::{ApiError, FieldError};
-pub use config::Config;
+pub use config::{Config, from_env};
 pub use etag::ETag;
 pub use extract::{IdempotencyKey, Json, Path, Query};
 pub use http::surface;

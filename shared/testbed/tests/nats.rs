@@ -1,5 +1,5 @@
 //! A private broker: its acknowledgements, its crashes, its neighbours.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use async_nats::jetstream::{self, stream};
 use testbed::{Nats, Place};

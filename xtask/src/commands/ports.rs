@@ -3,22 +3,29 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
+
+/// How long the programs of a shop that was killed may take to let go.
+const GRACE: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Checks that each port is free; the error names every one that is not, what wants it, and who has it.
-pub(super) fn check(wanted: &[(u16, String)]) -> Result<()> {
-    let taken: Vec<String> = wanted
-        .iter()
-        .filter(|(port, _)| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err())
+pub(super) async fn check(wanted: &[(u16, String)]) -> Result<()> {
+    let is_taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
+    let deadline = Instant::now() + GRACE;
+    while wanted.iter().any(|(port, _)| is_taken(*port)) && Instant::now() < deadline {
+        tokio::time::sleep(GLANCE).await;
+    }
+    let taken = wanted.iter().filter(|(port, _)| is_taken(*port));
+    let complaints: Vec<String> = taken
         .map(|(port, what)| {
             let holder = holder(*port).unwrap_or_else(|| "another process".to_owned());
             format!("port {port} ({what}) is taken by {holder}")
         })
         .collect();
-    if !taken.is_empty() {
-        bail!("{}\nnothing was started", taken.join("\n       "));
-    }
+    ensure!(complaints.is_empty(), "{}", complaints.join("\n       "));
     Ok(())
 }
 
@@ -67,16 +74,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_port_that_is_taken_is_named_with_its_use_and_its_holder() {
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_its_use_and_its_holder() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let error = check(&[(port, "order".into())]).unwrap_err().to_string();
+        let error = check(&[(port, "order".into())]).await.unwrap_err().to_string();
         assert!(error.contains(&format!("port {port} (order)")), "{error}");
         if cfg!(target_os = "linux") {
             assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
         }
         drop(listener);
-        check(&[(port, "order".into())]).unwrap();
+        check(&[(port, "order".into())]).await.unwrap();
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
 
 async fn start(options: &Options) -> Result<(Shop, Option<Viewer>)> {
     let exporting = env::var(OTLP).ok().filter(|endpoint| !endpoint.is_empty());
-    ports::check(&wanted(options, exporting.is_none()))?;
+    ports::check(&wanted(options, exporting.is_none())).await?;
     let tools = tokio::task::spawn_blocking(|| Tools::find_or_install(|step| println!("{step}"))).await??;
     println!("PostgreSQL  {}", tools.postgres_bin.display());
     println!("NATS        {}", tools.nats_server.display());

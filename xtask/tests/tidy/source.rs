@@ -5,18 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, by its path from the root of the workspace.
-pub struct Source {
-    pub path: String,
-    pub text: String,
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// The root of the workspace.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// The names of the services.
-pub fn services() -> BTreeSet<String> {
+pub(crate) fn services() -> BTreeSet<String> {
     let folders = fs::read_dir(root().join("services")).unwrap();
     folders
         .map(|folder| folder.unwrap().file_name().display().to_string())
@@ -25,12 +25,12 @@ pub fn services() -> BTreeSet<String> {
 
 impl Source {
     /// Every Rust file.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         Self::with_endings(&["rs"])
     }
 
     /// Every file with one of these endings, by path; what cargo and git keep is not read.
-    pub fn with_endings(endings: &[&str]) -> Vec<Self> {
+    pub(crate) fn with_endings(endings: &[&str]) -> Vec<Self> {
         let mut found = Vec::new();
         let mut folders = vec![root()];
         while let Some(folder) = folders.pop() {
@@ -54,7 +54,7 @@ impl Source {
     }
 
     /// The same lines, those of test modules emptied.
-    pub fn without_tests(self) -> Self {
+    pub(crate) fn without_tests(self) -> Self {
         let lines: Vec<&str> = self.text.lines().collect();
         let mut kept = Vec::new();
         let mut at = 0;
@@ -75,14 +75,20 @@ impl Source {
         }
     }
 
+    /// Whether the line above is a comment.
+    pub(crate) fn is_explained(&self, number: usize) -> bool {
+        let above = self.text.lines().nth(number.saturating_sub(2));
+        above.is_some_and(|line| line.trim_start().starts_with("//"))
+    }
+
     /// The lines that are not comments, numbered from 1.
-    pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = (1..).zip(self.text.lines());
         numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
     /// Line, name and length in lines of every function.
-    pub fn functions(&self) -> Vec<(usize, String, usize)> {
+    pub(crate) fn functions(&self) -> Vec<(usize, String, usize)> {
         let lines: Vec<&str> = self.text.lines().collect();
         let begins = self.code().filter_map(|(number, line)| Some((number, function(line)?)));
         begins
@@ -91,7 +97,7 @@ impl Source {
     }
 
     /// Whether a line stands inside a loop of its function.
-    pub fn is_in_loop(&self, number: usize) -> bool {
+    pub(crate) fn is_in_loop(&self, number: usize) -> bool {
         let lines: Vec<&str> = self.text.lines().take(number).collect();
         let mut depth = lines.last().map_or(0, |line| indent(line));
         for line in lines.iter().rev().filter(|line| !line.trim().is_empty()) {
