@@ -121,12 +121,12 @@ async fn put_product(
         Err(refusal) => (Err(refusal), None),
         Ok(described) => {
             let article = described.article;
-            let answer = (described.news, ProductView::from(article), article.version);
             let event = match described.news {
                 News::Nothing => None,
                 News::Listed => Some(Left(article.listed())),
                 News::Changed => Some(Right(article.price_changed())),
             };
+            let answer = (described.news, ProductView::from(&*article), article.version);
             (Ok(answer), event)
         }
     };

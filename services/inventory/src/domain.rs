@@ -27,8 +27,10 @@ pub struct Article {
     pub reserved: i64,
     /// Version of the description.
     pub version: i64,
-    /// Version of anything; 0 before it was first saved.
+    /// Version of anything; grows with every event, so that no two carry the same.
     pub revision: i64,
+    /// The revision that is in the database; 0 before it was first saved.
+    pub saved_revision: i64,
     /// What could be ordered when the batch began; none for a new article.
     pub available_before: Option<i64>,
     /// Whether this batch changed it.
@@ -287,7 +289,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Described<'a> {
     /// The article.
-    pub article: &'a Article,
+    pub article: &'a mut Article,
     /// What is to be told.
     pub news: News,
 }
@@ -311,13 +313,15 @@ impl Article {
             reserved: 0,
             version: 0,
             revision: 0,
+            saved_revision: 0,
             available_before: None,
             changed: true,
         }
     }
 
     /// The event for a new article.
-    pub fn listed(&self) -> ProductListed {
+    pub fn listed(&mut self) -> ProductListed {
+        self.revision += 1;
         let Product {
             sku,
             name,
@@ -330,12 +334,13 @@ impl Article {
             price,
             currency,
             available: self.available(),
-            revision: self.revision + 1,
+            revision: self.revision,
         }
     }
 
     /// The event for a changed description.
-    pub fn price_changed(&self) -> ProductPriceChanged {
+    pub fn price_changed(&mut self) -> ProductPriceChanged {
+        self.revision += 1;
         let Product {
             sku,
             name,
@@ -348,16 +353,17 @@ impl Article {
             price,
             currency,
             available: self.available(),
-            revision: self.revision + 1,
+            revision: self.revision,
         }
     }
 
     /// The event for a changed level, or none when it is what it was when the batch began.
-    pub(crate) fn level_changed(&self) -> Option<Draft> {
+    pub(crate) fn level_changed(&mut self) -> Option<Draft> {
         let before = self.available_before?;
         if before == self.available() {
             return None;
         }
+        self.revision += 1;
         let Product {
             sku,
             name,
@@ -370,7 +376,7 @@ impl Article {
             price,
             currency,
             available: self.available(),
-            revision: self.revision + 1,
+            revision: self.revision,
         };
         Draft::of(&event).ok()
     }

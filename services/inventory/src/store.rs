@@ -57,7 +57,7 @@ impl WorkingSet for Stock {
 
     /// One level a batch for each article, however many orders changed it.
     fn summary(&mut self) -> Vec<Draft> {
-        self.articles.values().filter_map(Article::level_changed).collect()
+        self.articles.values_mut().filter_map(Article::level_changed).collect()
     }
 }
 
@@ -98,13 +98,14 @@ async fn save_articles(tx: &mut Tx, changed: impl Iterator<Item = &Article>) -> 
     let saved = sqlx::query!(
         r#"
         insert into products as known (sku, name, price, currency, on_hand, reserved, version, revision)
-        select sku, name, price, currency, on_hand, reserved, version, revision + 1
+        select sku, name, price, currency, on_hand, reserved, version, revision
         from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
                     $8::bigint[]) as t (sku, name, price, currency, on_hand, reserved, version, revision)
         on conflict (sku) do update
         set name = excluded.name, price = excluded.price, currency = excluded.currency, on_hand = excluded.on_hand,
             reserved = excluded.reserved, version = excluded.version, revision = excluded.revision
-        where known.revision = excluded.revision - 1
+        where known.revision = (select saved from unnest($1::text[], $9::bigint[]) as t (sku, saved)
+                                where t.sku = excluded.sku)
         "#,
         &text(|product| &product.sku),
         &text(|product| &product.name),
@@ -113,7 +114,8 @@ async fn save_articles(tx: &mut Tx, changed: impl Iterator<Item = &Article>) -> 
         &column(|article| article.on_hand),
         &column(|article| article.reserved),
         &column(|article| article.version),
-        &column(|article| article.revision),
+        &column(|article| article.revision.max(article.saved_revision + 1)),
+        &column(|article| article.saved_revision),
     )
     .execute(&mut **tx)
     .await?;
@@ -218,6 +220,7 @@ impl ProductRow {
             reserved,
             version,
             revision,
+            saved_revision: revision,
             available_before: Some(on_hand - reserved),
             changed: false,
         }

@@ -176,7 +176,7 @@ impl Payments {
                 payment.record(Fact::UndoRequested { cause });
                 None
             }
-            (State::Declined | State::TimedOut, _) => Some(answer_undo(payment, cause)),
+            (State::Declined | State::TimedOut, Undo::None) => Some(answer_undo(payment, cause)),
             _ => None,
         }
     }

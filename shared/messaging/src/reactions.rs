@@ -60,7 +60,7 @@ impl<W: WorkingSet> Reactions<W> {
         );
         let prepare = move |envelope: &Envelope, payload: &[u8]| {
             let event: E = serde_json::from_slice(payload)
-                .map_err(|error| Fault::new(format!("not a valid {}: {error}", E::TYPE)))?;
+                .map_err(|error| Fault::new(format!("not a valid {}: {}", E::TYPE, without_values(&error))))?;
             let touched = Touched::by(&event);
             let (react, envelope) = (react.clone(), envelope.clone());
             Ok(Prepared {
@@ -101,6 +101,13 @@ impl<W: WorkingSet> Reactions<W> {
         let reaction = self.table.get(&envelope.event_type).ok_or_else(unknown)?;
         (reaction.prepare)(envelope, payload)
     }
+}
+
+/// What is wrong, without the quoted values: reasons are logged, and values may be somebody's address.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let parts = text.split('"').enumerate();
+    parts.map(|(at, part)| if at % 2 == 0 { part } else { "…" }).collect()
 }
 
 /// A pure function from what is known and an event to the events that follow.
@@ -147,5 +154,56 @@ impl<W, E, F: React<W, E>> ReactToFact<W, E> for FactOf<F> {
     }
     fn emits(&self) -> Vec<EventType> {
         self.0.emits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use events::OrderPlaced;
+    use proptest::prelude::*;
+    use telemetry::TraceContext;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Journal, Tx};
+
+    struct Nothing;
+
+    impl WorkingSet for Nothing {
+        async fn load(_: &mut Tx, _: &Touched) -> sqlx::Result<Self> {
+            Ok(Self)
+        }
+        async fn save(self, _: &mut Tx, _: &Journal) -> sqlx::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn prepare(event_type: &str, payload: &[u8]) -> Result<Touched, Fault> {
+        let envelope = Envelope {
+            event_id: Uuid::nil(),
+            event_type: event_type.into(),
+            subject: "order".into(),
+            sequence: 1,
+            correlation_id: "order".into(),
+            causation_id: None,
+            occurred_at: DateTime::UNIX_EPOCH,
+            trace: TraceContext::NONE,
+        };
+        let reactions = Reactions::of("inventory").on(|_: &mut Nothing, _: &OrderPlaced| ());
+        reactions.prepare(&envelope, payload).map(|prepared| prepared.touched)
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_makes_us_panic(payload in any::<Vec<u8>>(), event_type in ".*") {
+            prop_assert!(prepare(&OrderPlaced::TYPE.to_string(), &payload).is_err());
+            prop_assert!(prepare(&event_type, &payload).is_err());
+        }
+
+        #[test]
+        fn no_json_makes_us_panic(json in r#"\{("(order_id|lines|total|currency|pay_by)":(-?[0-9]{1,20}|"[a-z0-9-]{0,40}"|\[\]|null),?){0,6}\}"#) {
+            prop_assert!(prepare(&OrderPlaced::TYPE.to_string(), json.as_bytes()).is_err());
+        }
     }
 }

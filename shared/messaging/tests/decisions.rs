@@ -104,12 +104,13 @@ async fn a_thousand_callers_hang_up_without_harm() {
         callers.iter().for_each(|caller| caller.abort());
         future::join_all(callers).await;
     }
+    eventually("the queue has room", async || desk.see(Uuid::now_v7()).await.is_ok()).await;
     for _ in 0..20 {
         desk.see(Uuid::now_v7()).await.unwrap();
     }
     let taken = taken.load(Ordering::Relaxed) as i64;
     assert!(taken > 0, "every caller was too quick");
-    assert_eq!(desk.count("select count(*) from ledger").await, begun + taken + 20);
+    assert_eq!(desk.count("select count(*) from ledger").await, begun + taken + 21);
     let in_transaction = "select count(*) from pg_stat_activity
                           where datname = current_database() and state like 'idle in transaction%'";
     assert_eq!(desk.count(in_transaction).await, 0);
@@ -167,6 +168,22 @@ async fn a_decision_that_breaks_or_panics_does_so_alone() {
     assert_eq!(desk.count("select count(*) from ledger").await, 1 + 3);
 }
 
+/// In the outbox it would be in the way of every other event for ever.
+#[tokio::test]
+async fn an_event_that_the_broker_would_refuse_is_not_committed() {
+    let desk = Desk::new().await;
+    let (decisions, order) = (desk.decisions.clone(), Uuid::now_v7());
+    let decide = move |ledger: &mut Ledger| {
+        let mut event = see(ledger, order);
+        event.cause = "x".repeat(300_000);
+        ((), event)
+    };
+    let answer = decisions.decide(Touched::order(order), decide).await;
+    assert!(matches!(answer, Err(Undecided::Broken(_))), "{answer:?}");
+    assert_eq!(desk.count("select count(*) from ledger").await, 1);
+    desk.see(order).await.unwrap();
+}
+
 /// Two processes find the same order unknown: one of them decides again on what the other left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_race_is_decided_again() {
@@ -182,7 +199,7 @@ async fn a_lost_race_is_decided_again() {
         let (barrier, decided, mut first) = (both_have_loaded.clone(), decided.clone(), true);
         desk.decide(order, move |ledger| {
             if std::mem::take(&mut first) {
-                barrier.wait();
+                tokio::task::block_in_place(|| barrier.wait());
             }
             decided.fetch_add(1, Ordering::Relaxed);
             drop(see(ledger, order));

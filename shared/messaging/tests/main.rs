@@ -6,7 +6,9 @@
 mod common;
 mod consumer;
 mod decisions;
+mod errands;
 mod outages;
 mod poison;
 mod relay;
 mod replicas;
+mod trace;

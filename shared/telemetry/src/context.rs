@@ -154,6 +154,8 @@ fn is_member(member: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -214,6 +216,25 @@ mod tests {
                 None,
                 "{bad}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_us_panic(parent in ".*", state in ".*") {
+            let restored = TraceContext::restore(Some(&parent), Some(&state));
+            prop_assert_eq!(restored, TraceContext::NONE);
+        }
+
+        #[test]
+        fn whatever_is_read_is_written_so_that_it_is_read_again(
+            parent in "([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,4})?)|[0-9a-g-]{50,60}",
+            state in "([a-z0-9@=,/ ]{0,20}|(k[0-9]=v,){0,40})",
+        ) {
+            if let Ok(context) = TraceContext::parse(&parent, Some(&state)) {
+                let written = context.traceparent().unwrap();
+                prop_assert_eq!(TraceContext::parse(&written, context.tracestate()), Ok(context));
+            }
         }
     }
 }

@@ -247,6 +247,8 @@ proptest! {
         }).sum();
         prop_assert_eq!(sales, kept);
 
+        let kinds: BTreeSet<String> = payment.news.iter().map(|fact| format!("{:?}", std::mem::discriminant(fact))).collect();
+        prop_assert_eq!(kinds.len(), payment.news.len(), "something happened twice: {:?}", payment.news);
         let folded = Payment::fold(world.order_id, &payment.news);
         let facts_only = Payment { progress: folded.progress.clone(), news: Vec::new(), ..payment };
         prop_assert_eq!(facts_only, folded);
