@@ -5,6 +5,7 @@ mod meter;
 mod shelves;
 mod through;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -33,14 +34,21 @@ pub(crate) struct Options {
     /// Builds and runs that one with optimisations; numbers of a debug build say little.
     #[arg(long, requires = "own")]
     release: bool,
+    /// Runs the binaries of this folder instead of building any.
+    #[arg(long, requires = "own", conflicts_with = "release")]
+    binaries: Option<PathBuf>,
 }
 
 pub(super) async fn run(options: Options) -> Result<ExitCode> {
     if !options.own {
         return measure(&options, &Running::find().await?).await;
     }
+    let binaries = match &options.binaries {
+        Some(folder) => folder.clone(),
+        None => up::build(options.release).await?,
+    };
     let shop = Shop::start(ShopOptions {
-        binaries: Some(up::build(options.release).await?),
+        binaries: Some(binaries),
         durability: Durability::Real,
         progress: |step| println!("{step}"),
         ..ShopOptions::default()
