@@ -42,7 +42,10 @@ impl House {
 
     async fn place(&self, order: OrderPlaced) {
         let touched = Touched::by(&order);
-        self.decisions.decide(touched, move |stock| ((), reserve(stock, &order))).await.unwrap();
+        self.decisions
+            .decide(touched, move |stock| ((), reserve(stock, &order)))
+            .await
+            .unwrap();
     }
 
     async fn hear<R: messaging::Emits>(&self, id: Uuid, react: impl FnMut(&mut Stock) -> R + Send + 'static) {

@@ -86,6 +86,9 @@ impl Failure {
     /// The gateway has not made up its mind.
     pub const UNDECIDED: Self = Self::new("gateway_undecided", true);
 
+    /// The gateway did not answer in time.
+    pub const TIMEOUT: Self = Self::new("gateway_timeout", true);
+
     const fn new(trouble: &'static str, doubt: bool) -> Self {
         Self {
             trouble,
@@ -93,6 +96,14 @@ impl Failure {
             retry_after: Duration::ZERO,
         }
     }
+}
+
+/// Whose doing it is when no answer comes in time.
+#[derive(PartialEq, Eq)]
+enum Late {
+    /// Behind a charge stands a card's issuer, who may take longer than we wait.
+    MayBeTheCards,
+    IsTheGateways,
 }
 
 /// A whole answer, whatever it says.
@@ -160,7 +171,9 @@ impl Gateway {
         let request = self
             .post("payment_intents")?
             .header("idempotency-key", charge.payment_id.to_string());
-        let answer = self.call(request.form(&form), "/v1/payment_intents").await?;
+        let answer = self
+            .call(request.form(&form), "/v1/payment_intents", Late::MayBeTheCards)
+            .await?;
         if answer.status.is_success() {
             return Ok(answer.read::<Intent>()?.standing());
         }
@@ -201,7 +214,9 @@ impl Gateway {
             .client
             .get(self.at_path("payment_intents/search")?)
             .query(&[("query", query)]);
-        let answer = self.call(request, "/v1/payment_intents/search").await?;
+        let answer = self
+            .call(request, "/v1/payment_intents/search", Late::IsTheGateways)
+            .await?;
         let mut found = answer.succeeded()?.read::<Found>()?.data;
         // There is only one under our key; should somebody have made another by hand, money taken counts most.
         found.sort_by_key(|intent| intent.status != "succeeded");
@@ -212,7 +227,9 @@ impl Gateway {
     pub async fn cancel(&self, id: &str, payment_id: Uuid) -> Result<(), Failure> {
         let request = self.post(&format!("payment_intents/{id}/cancel"))?;
         let request = request.header("idempotency-key", format!("{payment_id}-cancel"));
-        let answer = self.call(request, "/v1/payment_intents/{id}/cancel").await?;
+        let answer = self
+            .call(request, "/v1/payment_intents/{id}/cancel", Late::IsTheGateways)
+            .await?;
         answer.succeeded().map(drop)
     }
 
@@ -224,7 +241,9 @@ impl Gateway {
         }
         let form = [("payment_intent", charge.to_owned()), ("amount", amount.to_string())];
         let request = self.post("refunds")?.header("idempotency-key", refund_id.to_string());
-        let answer = self.call(request.form(&form), "/v1/refunds").await?;
+        let answer = self
+            .call(request.form(&form), "/v1/refunds", Late::IsTheGateways)
+            .await?;
         // By an operator, or by us before the gateway forgot our key: the money is back, which is all that is wanted.
         if !answer.status.is_success() && answer.problem().code.as_deref() == Some("charge_already_refunded") {
             tracing::warn!(charge, "this charge had been refunded before");
@@ -244,7 +263,7 @@ impl Gateway {
     }
 
     /// Sends a request and reads its answer; those that say nothing about what was asked are failures.
-    async fn call(&self, request: RequestBuilder, route: &str) -> Result<Answer, Failure> {
+    async fn call(&self, request: RequestBuilder, route: &str, late: Late) -> Result<Answer, Failure> {
         let request = request.bearer_auth(self.key.expose_secret()).timeout(self.call_within);
         let request = request
             .build()
@@ -255,7 +274,9 @@ impl Gateway {
                 answer
             }
             Err(failure) => {
-                self.breaker.unanswered(Instant::now());
+                if failure != Failure::TIMEOUT || late == Late::IsTheGateways {
+                    self.breaker.unanswered(Instant::now());
+                }
                 return Err(failure);
             }
         };
@@ -307,7 +328,7 @@ impl Gateway {
 fn unanswered(error: &reqwest::Error) -> Failure {
     match (error.is_connect(), error.is_timeout()) {
         (true, _) => Failure::UNREACHABLE,
-        (false, true) => Failure::new("gateway_timeout", true),
+        (false, true) => Failure::TIMEOUT,
         (false, false) => Failure::new("gateway_unavailable", true),
     }
 }

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::dead_letters::Letter;
 use crate::reactions::Prepared;
-use crate::unit::{self, Job, Touched, Verdict};
-use crate::{Db, Draft, Envelope, Fault, Reactions, Trouble, WorkingSet, metrics, provision};
+use crate::unit::{self, Decide, Job, Touched, Verdict};
+use crate::{Db, Envelope, Fault, Reactions, Trouble, WorkingSet, metrics, provision};
 
 /// How many events share one transaction at most.
 const BATCH: usize = 256;
@@ -192,7 +192,7 @@ impl<W: WorkingSet> Handling<W> {
 
     async fn commit_once(&self, batch: &mut [Delivery<W>]) -> Result<Vec<Verdict>, Trouble> {
         let nothing = Touched::default();
-        let mut decides: Vec<Box<dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send + '_>> = Vec::new();
+        let mut decides: Vec<Box<Decide<'_, W>>> = Vec::new();
         let mut about = Vec::with_capacity(batch.len());
         for Delivery {
             letter, prepared, span, ..

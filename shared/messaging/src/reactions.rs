@@ -26,10 +26,13 @@ struct Reaction<W> {
 
 type Prepare<W> = dyn Fn(&Envelope, &[u8]) -> Result<Prepared<W>, Fault> + Send + Sync;
 
+/// A reaction with the event it is for.
+type Bound<W> = dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send + Sync;
+
 /// An event that was decoded and only waits for what the service knows.
 pub(crate) struct Prepared<W> {
     pub(crate) touched: Touched,
-    pub(crate) react: Box<dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send + Sync>,
+    pub(crate) react: Box<Bound<W>>,
 }
 
 impl<W: WorkingSet> Reactions<W> {

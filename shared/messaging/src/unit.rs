@@ -110,6 +110,9 @@ pub struct Journal {
     pub told: Vec<Envelope>,
 }
 
+/// A decision over what is known; called again when a race was lost.
+pub(crate) type Decide<'a, W> = dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send + 'a;
+
 /// One decision of a batch.
 pub(crate) struct Job<'a, W> {
     pub(crate) touched: &'a Touched,
@@ -117,7 +120,7 @@ pub(crate) struct Job<'a, W> {
     pub(crate) heard: Option<&'a Letter>,
     /// Parent of the spans of the events that follow.
     pub(crate) trace: TraceContext,
-    pub(crate) decide: &'a mut (dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send),
+    pub(crate) decide: &'a mut Decide<'a, W>,
 }
 
 /// What became of one decision once its unit has committed.

@@ -90,7 +90,14 @@ async fn start(options: &Options) -> Result<(Shop, Option<Viewer>)> {
         seed: !options.no_seed,
         progress: |step| println!("{step}"),
     });
-    Ok((shop.await?, viewer))
+    let shop = shop.await.map_err(|error| match error.to_string() {
+        // A migration that was applied has been edited since.
+        text if text.contains("previously applied") => {
+            error.context("cargo shop up --fresh begins with empty databases")
+        }
+        _ => error,
+    })?;
+    Ok((shop, viewer))
 }
 
 /// Every port that must be free, and for what.

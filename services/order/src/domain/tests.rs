@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+type Chain = (Option<CancelReason>, Vec<Fact>, State, Option<CancelReason>);
 type Fact = (&'static str, fn(&mut Facts));
 
 const RESERVED: Fact = ("reserved", |facts| facts.reserved = true);
@@ -27,7 +28,7 @@ const CANCEL_REJECTED: Fact = ("cancel rejected", |facts| facts.cancel_rejected 
 
 /// Every chain of events.md without returns: whether a cancellation was asked for before, what is
 /// heard, and how it ends.
-fn chains() -> Vec<(Option<CancelReason>, Vec<Fact>, State, Option<CancelReason>)> {
+fn chains() -> Vec<Chain> {
     use CancelReason::*;
     let cancelled = |asked, facts: &[Fact], reason| (asked, facts.to_vec(), State::Cancelled, Some(reason));
     let asked = Some(RequestedByCustomer);

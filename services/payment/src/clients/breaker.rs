@@ -1,7 +1,8 @@
 //! A circuit breaker: while the gateway cannot be reached, only one call a second tries whether it can be again.
 //!
 //! Only calls without an answer count. An error that the gateway answers with, even a 503, may be the trouble of
-//! one card, and the customers with the other cards must not wait for it.
+//! one card, and so may a charge that takes too long: the customers with the other cards must not wait for it. A
+//! gateway that hangs is found out by the look-ups that follow such charges.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Time-outs, outages and crashes: nothing is charged twice, nothing is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use messaging::Errand;
 use payment::Patience;
@@ -144,4 +144,32 @@ async fn what_expired_before_the_first_attempt_is_never_charged() {
         "expired"
     );
     shop.check(order_id).await;
+}
+
+#[tokio::test]
+async fn cards_that_hang_do_not_open_the_breaker_but_a_gateway_that_is_away_does() {
+    let mut shop = Shop::open().await;
+    let (charge, _) = shop.errands(Patience {
+        call: Duration::from_millis(300),
+        ..PATIENCE
+    });
+    for _ in 0..8 {
+        shop.replica.reserved("pm_card_timeoutAfterCharge").await;
+    }
+    let attempt_all = async || {
+        let due_now = sqlx::query("update payments set due_at = now() where due_at is not null");
+        due_now.execute(&shop.replica.pool).await.unwrap();
+        let mut tx = shop.replica.pool.begin().await.unwrap();
+        let jobs = charge.take(&mut tx, 10).await.unwrap();
+        tx.commit().await.unwrap();
+        futures_util::future::join_all(jobs.into_iter().map(|job| charge.perform(job)))
+            .await
+            .len()
+    };
+    assert_eq!(attempt_all().await, 8);
+    assert_eq!(charge.gateway.breaker().pause(Instant::now()), Duration::ZERO);
+    shop.sandbox.kill();
+    assert_eq!(attempt_all().await, 8);
+    assert!(charge.gateway.breaker().pause(Instant::now()) > Duration::ZERO);
+    assert_eq!(attempt_all().await, 0, "nobody is called, and nothing is given up yet");
 }
