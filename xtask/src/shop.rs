@@ -69,9 +69,7 @@ impl Shop {
         shop.programs = shop.launch(&options).await?;
         try_join_all(shop.programs.keys().map(|name| shop.ready(name))).await?;
         if options.seed {
-            progress("Filling the shelves.");
-            seed::seed(&shop.client, &shop.url(Service::Inventory)).await?;
-            shop.drained(READY_WITHIN).await?;
+            seed::seed(&shop, progress).await?;
         }
         Ok(shop)
     }

@@ -14,8 +14,17 @@ pub(crate) fn root() -> Result<PathBuf> {
 }
 
 /// The cargo that runs this, to be run in the workspace.
+///
+/// Without what `cargo run` tells a program about its package: build scripts watch these variables, and would compile
+/// half of the dependencies again each time that they come or go.
 pub(crate) fn cargo() -> Result<Command> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()?);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+            cargo.env_remove(&name);
+        }
+    }
     Ok(cargo)
 }

@@ -160,9 +160,9 @@ fn faults(product: &Product) -> Vec<FieldError> {
             "must be 1 to 200 characters",
         ),
         (
-            (0..=100_000_000).contains(price),
+            (1..=100_000_000).contains(price),
             "price",
-            "must be between 0 and 100000000 minor units",
+            "must be between 1 and 100000000 minor units",
         ),
         (
             currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase()),

@@ -358,7 +358,7 @@ async fn select(pool: &PgPool, filter: &Filter, id: Option<Uuid>, limit: i64) ->
         .collect())
 }
 
-/// What was answered under a key, if it was used in the last 24 hours.
+/// What was answered under a key, if it was used before.
 pub async fn answer(pool: &PgPool, scope: &str) -> sqlx::Result<Option<Answer>> {
     let row = sqlx::query!(
         "select fingerprint, order_id, status, body from idempotency_keys where scope = $1",

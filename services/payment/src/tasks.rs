@@ -86,13 +86,11 @@ impl Charge {
                 Ok(None) if job.wanted => {}
                 Ok(None) => return Ok(self.not_charged()),
                 Err(failure) => {
-                    return Ok(self.unknown(
-                        job,
-                        Failure {
-                            doubt: false,
-                            ..failure
-                        },
-                    ));
+                    let failure = Failure {
+                        doubt: false,
+                        ..failure
+                    };
+                    return Ok(self.unknown(job, failure));
                 }
             }
         }
@@ -140,13 +138,15 @@ impl Charge {
     fn unknown(&self, job: &DueCharge, failure: Failure) -> Outcome {
         let left = job.give_up_in.saturating_sub(job.taken.elapsed());
         let wait = |longest| pause(job.attempt, longest).max(failure.retry_after);
+        let wait = if job.awaited && !job.overdue {
+            wait(LONGEST_PAUSE).min(left)
+        } else {
+            wait(LONGEST_PAUSE_AFTERWARDS)
+        };
         Outcome::Unknown {
             trouble: failure.trouble,
             doubt: job.doubt || failure.doubt,
-            wait: match job.awaited && !job.overdue {
-                true => wait(LONGEST_PAUSE).min(left),
-                false => wait(LONGEST_PAUSE_AFTERWARDS),
-            },
+            wait,
             last: job.overdue,
         }
     }

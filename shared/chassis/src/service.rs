@@ -129,6 +129,10 @@ impl Service {
         let public = listen(self.config.http_addr, "HTTP_ADDR").await?;
         let private = listen(self.config.admin_addr, "ADMIN_ADDR").await?;
         self.start.into_iter().for_each(|start| start());
+        self.work.spawn(messaging::housekeeping::keep_house(
+            self.db.clone(),
+            self.shutdown.clone(),
+        ));
         let ending = async |shutdown: CancellationToken| shutdown.cancelled().await;
         let served = axum::serve(public, surface(self.routes)).with_graceful_shutdown(ending(self.shutdown.clone()));
         let watched = axum::serve(private, admin::routes(admin)).with_graceful_shutdown(ending(self.shutdown.clone()));

@@ -19,6 +19,7 @@ mod dead_letters;
 mod decisions;
 mod envelope;
 mod errand;
+pub mod housekeeping;
 mod inbox;
 mod lanes;
 mod metrics;

@@ -13,6 +13,9 @@ use events::Owner;
 
 use crate::{Reactions, WorkingSet};
 
+/// How long the streams keep an event.
+pub const STREAMS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What a service wants to hear: subjects by stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hears {
@@ -64,7 +67,7 @@ fn stream_config(owner: Owner, replicas: usize) -> stream::Config {
         storage: stream::StorageType::File,
         discard: stream::DiscardPolicy::New,
         max_bytes: 2 << 30,
-        max_age: Duration::from_secs(7 * 24 * 3600),
+        max_age: STREAMS_KEEP,
         max_message_size: 256 << 10,
         duplicate_window: Duration::from_secs(120),
         deny_delete: true,

@@ -1,12 +1,13 @@
 //! What the messaging core promises, on a real database and a real broker.
 //!
 //! Rows in doc comments are those of the table of failures in `docs/failures.md`.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod common;
 mod consumer;
 mod decisions;
 mod errands;
+mod housekeeping;
 mod outages;
 mod poison;
 mod relay;

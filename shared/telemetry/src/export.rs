@@ -41,7 +41,7 @@ pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry> {
             .build(),
     );
 
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new("info"))?;
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new("info,async_nats=warn"))?;
     let spans = tracing_opentelemetry::layer()
         .with_tracer(traces.tracer("tidings"))
         .with_location(false)

@@ -1,12 +1,16 @@
 //! What a new shop has on its shelves.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use reqwest::Client;
 use serde_json::{Value, json};
+
+use super::{Service, Shop};
 
 const CURRENCY: &str = "EUR";
 /// Pieces of each.
 const STOCK: i64 = 1_000;
+const HEARD_WITHIN: Duration = Duration::from_secs(60);
 
 /// Sku, name, price of one piece in cents.
 const PRODUCTS: [(&str, &str, i64); 20] = [
@@ -33,14 +37,18 @@ const PRODUCTS: [(&str, &str, i64); 20] = [
 ];
 
 /// Lists the products and puts them on the shelves, unless something is listed already.
-pub(super) async fn seed(client: &Client, inventory_url: &str) -> Result<()> {
-    let products = format!("{inventory_url}/v1/products");
+///
+/// Returns once the order service has heard of them: it can do without inventory from the beginning.
+pub(super) async fn seed(shop: &Shop, progress: fn(&str)) -> Result<()> {
+    let client = &shop.client;
+    let products = format!("{}/v1/products", shop.url(Service::Inventory));
     let first = client.get(&products).query(&[("limit", "1")]).send().await?;
     let page: Value = first.error_for_status()?.json().await?;
     let listed = page["items"].as_array().context("inventory lists no items")?;
     if !listed.is_empty() {
         return Ok(());
     }
+    progress("Filling the shelves.");
     for (sku, name, price) in PRODUCTS {
         let product = format!("{products}/{sku}");
         let description = json!({ "name": name, "price": price, "currency": CURRENCY });
@@ -48,7 +56,7 @@ pub(super) async fn seed(client: &Client, inventory_url: &str) -> Result<()> {
         let delivery = json!({ "delta": STOCK, "reason": "opening stock" });
         accepted(client.post(format!("{product}/stock")).json(&delivery), sku).await?;
     }
-    Ok(())
+    shop.drained(HEARD_WITHIN).await
 }
 
 async fn accepted(request: reqwest::RequestBuilder, sku: &str) -> Result<()> {
