@@ -16,6 +16,25 @@ fn assert_told(timeline: &[String], expected: &[&str]) {
     }
 }
 
+/// Every event follows from one that the timeline shows; only what somebody asked for has no cause.
+async fn assert_caused(world: &World, id: Uuid) {
+    let timeline = world
+        .get(Service::Order, &format!("/v1/orders/{id}/timeline"))
+        .await
+        .unwrap_or_default();
+    let items = timeline["items"].as_array().cloned().unwrap_or_default();
+    assert!(!items.is_empty());
+    for item in items
+        .iter()
+        .filter(|item| !ASKED_FOR.contains(&item["type"].as_str().unwrap_or_default()))
+    {
+        let cause = items.iter().find(|other| other["event_id"] == item["causation_id"]);
+        assert!(cause.is_some(), "{item} follows from nothing");
+    }
+}
+
+const ASKED_FOR: [&str; 2] = ["OrderPlaced", "OrderCancellationRequested"];
+
 fn ended(order: &Value) -> (&str, Option<&str>) {
     (order["state"].as_str().unwrap_or_default(), order["reason"].as_str())
 }
@@ -59,6 +78,7 @@ fn a_paid_order_is_shipped_and_completed_with_two_mails() {
             (&json!("SUCCEEDED"), &order["total"], &json!(0))
         );
         assert_eq!(reservation(world, id).await["state"], "COMMITTED");
+        assert_caused(world, id).await;
         let path = format!("/v1/messages?order_id={id}");
         let mails = world.until("both mails are sent", || async {
             let mails = world.get(Service::Email, &path).await?;
@@ -203,6 +223,7 @@ fn an_undeliverable_order_is_refunded_released_and_cancelled() {
             (&payment["state"], &payment["captured"]),
             (&json!("REFUNDED"), &payment["refunded"])
         );
+        assert_caused(world, id).await;
     });
 }
 

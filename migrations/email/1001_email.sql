@@ -28,7 +28,8 @@ create table notifications (
     give_up_at      timestamptz,
     sent_at         timestamptz,
     message_id      text        not null,
-    -- The trace of the event that asked for it.
+    -- The event that asked for it, and its trace.
+    caused_by       uuid,
     traceparent     text,
     tracestate      text,
     version         bigint      not null,

@@ -44,6 +44,8 @@ create table payments (
     -- When the charge is given up.
     give_up_at      timestamptz,
     -- The span of the event that asked for the work; the errands go on from there.
+    -- The event that asked for the work, and its trace.
+    caused_by       uuid,
     traceparent     text,
     tracestate      text,
     constraint payments_capture_all_or_nothing check (captured in (0, amount)),

@@ -18,6 +18,8 @@ create table shipments (
     -- How often an errand took it in this state.
     attempts        integer     not null default 0,
     -- The span of the event that created the row; the errands go on from there.
+    -- The event that the next step follows from, and the trace of the one that created the shipment.
+    caused_by       uuid,
     traceparent     text,
     tracestate      text,
     version         bigint      not null,

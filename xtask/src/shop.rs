@@ -181,9 +181,17 @@ impl Shop {
         self.start_program(GATEWAY).await
     }
 
-    /// Starts again what has ended by itself, and names it; does not wait until it is ready.
+    /// Starts again what has ended by itself, and names it; does not wait until services are ready.
     pub async fn revive(&self) -> Result<Vec<&'static str>> {
         let mut revived = Vec::new();
+        if self.postgres.pid().is_none() {
+            self.postgres.restart().await?;
+            revived.push("PostgreSQL");
+        }
+        if self.nats.pid().is_none() {
+            self.nats.restart().await?;
+            revived.push("nats-server");
+        }
         for (name, program) in &self.programs {
             if program.pid().is_none() {
                 program.restart().await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::{Customer, Event, Line, OrderCancelled, OrderConfirmed, OrderShipped};
-use messaging::{Journal, Touched, Tx, WorkingSet, all_saved};
+use messaging::{Envelope, Journal, Touched, Tx, WorkingSet, all_saved};
 use sqlx::PgPool;
 use sqlx::types::Json;
 use telemetry::TraceContext;
@@ -166,21 +166,22 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
             .collect::<Vec<String>>()
     };
     let contents: Vec<Json<&Content>> = changed.iter().map(|(_, one)| Json(&one.content)).collect();
-    let traces: Vec<TraceContext> = changed
+    let causes: Vec<Option<&Envelope>> = changed
         .iter()
         .map(|(order_id, one)| cause(journal, *order_id, one.content.template()))
         .collect();
     let saved = sqlx::query!(
         r#"
         insert into notifications as known (order_id, template, notification_id, state, variables, due_at,
-                                            give_up_at, sent_at, message_id, traceparent, tracestate, version)
+                                            give_up_at, sent_at, message_id, traceparent, tracestate, version,
+                                            caused_by)
         select order_id, template, notification_id, state, variables, now() + delay_ms * interval '1 ms',
                case when state = 'PENDING' then now() + interval '24 hours' end,
-               case when state = 'SENT' then now() end, message_id, traceparent, tracestate, version + 1
+               case when state = 'SENT' then now() end, message_id, traceparent, tracestate, version + 1, caused_by
         from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::jsonb[], $6::bigint[], $7::text[], $8::text[],
-                    $9::text[], $10::bigint[])
+                    $9::text[], $10::bigint[], $11::uuid[])
             as t (order_id, template, notification_id, state, variables, delay_ms, message_id, traceparent,
-                  tracestate, version)
+                  tracestate, version, caused_by)
         on conflict (order_id, template) do update
         set state = excluded.state, due_at = excluded.due_at, sent_at = excluded.sent_at, version = excluded.version,
             give_up_at = coalesce(known.give_up_at, excluded.give_up_at)
@@ -202,29 +203,34 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
             .map(|(_, one)| one.delay.as_millis() as i64)
             .collect::<Vec<_>>(),
         &text(message_id),
-        &traces.iter().map(TraceContext::traceparent).collect::<Vec<_>>() as &[Option<String>],
-        &traces
+        &causes
             .iter()
-            .map(|trace| trace.tracestate().map(str::to_owned))
+            .map(|cause| cause.and_then(|event| event.trace.traceparent()))
+            .collect::<Vec<_>>() as &[Option<String>],
+        &causes
+            .iter()
+            .map(|cause| cause.and_then(|event| event.trace.tracestate()).map(str::to_owned))
             .collect::<Vec<_>>() as &[Option<String>],
         &changed.iter().map(|(_, one)| one.version).collect::<Vec<_>>(),
+        &causes
+            .iter()
+            .map(|cause| cause.map(|event| event.event_id))
+            .collect::<Vec<_>>() as &[Option<Uuid>],
     )
     .execute(&mut **tx)
     .await?;
     all_saved(saved.rows_affected(), changed.len())
 }
 
-/// The trace of the event that asked for the message, which is saved with it at first.
-fn cause(journal: &Journal, order_id: Uuid, template: Template) -> TraceContext {
+/// The event that asked for the message; it is saved with it at first.
+fn cause(journal: &Journal, order_id: Uuid, template: Template) -> Option<&Envelope> {
     let event = match template {
         Template::OrderConfirmed => OrderConfirmed::TYPE,
         Template::OrderShipped => OrderShipped::TYPE,
         Template::OrderCancelled => OrderCancelled::TYPE,
     };
     let mut heard = journal.heard.iter();
-    heard
-        .find(|envelope| envelope.order_id() == Some(order_id) && envelope.name() == event.name)
-        .map_or(TraceContext::NONE, |envelope| envelope.trace.clone())
+    heard.find(|envelope| envelope.order_id() == Some(order_id) && envelope.name() == event.name)
 }
 
 /// A message to be sent now. Personal data, hence without `Debug`.
@@ -239,7 +245,9 @@ pub struct Due {
     pub attempts: u32,
     /// Whether trouble would now be final.
     pub time_is_over: bool,
-    /// The trace of the event that asked for it.
+    /// The event that asked for it.
+    pub cause: Option<Uuid>,
+    /// Its trace.
     pub trace: TraceContext,
 }
 
@@ -255,7 +263,7 @@ pub async fn take_due(tx: &mut Tx, lease: Duration, limit: i64) -> sqlx::Result<
         update notifications n set due_at = now() + $1 * interval '1 ms', attempts = n.attempts + 1
         from due join recipients r using (order_id)
         where (n.order_id, n.template) = (due.order_id, due.template)
-        returning n.order_id, n.variables as "variables: Json<Content>", n.attempts, n.traceparent, n.tracestate,
+        returning n.order_id, n.variables as "variables: Json<Content>", n.attempts, n.traceparent, n.tracestate, n.caused_by,
                   coalesce(n.give_up_at <= now(), false) as "time_is_over!", r.customer_id as "customer_id!",
                   r.email as "email!", r.lines as "lines!: Json<Vec<Line>>", r.total as "total!",
                   r.currency as "currency!"
@@ -279,6 +287,7 @@ pub async fn take_due(tx: &mut Tx, lease: Duration, limit: i64) -> sqlx::Result<
         content: row.variables.0,
         attempts: row.attempts.unsigned_abs(),
         time_is_over: row.time_is_over,
+        cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });
     Ok(due.collect())

@@ -39,6 +39,7 @@ impl Errand for SendMail {
     /// A crash after the hand-over and before the settlement sends the message again, with the same id.
     async fn perform(&self, due: Due) -> anyhow::Result<()> {
         let (order_id, template) = (due.order_id, due.content.template());
+        let decisions = self.decisions.after(due.cause);
         let mail = Mail {
             notification_id: notification_id(order_id, template),
             message_id: message_id(order_id, template),
@@ -50,7 +51,7 @@ impl Errand for SendMail {
             Err(reason) => after(&due, &reason),
         };
         let settle = move |mailroom: &mut Mailroom| ((), mailroom.settle(order_id, template, outcome));
-        Ok(self.decisions.decide(Touched::order(order_id), settle).await?)
+        Ok(decisions.decide(Touched::order(order_id), settle).await?)
     }
 
     fn trace(due: &Due) -> &TraceContext {

@@ -56,12 +56,13 @@ impl Errand for Charge {
 
     async fn perform(&self, job: DueCharge) -> anyhow::Result<()> {
         let (order_id, attempt) = (job.charge.order_id, job.attempt);
+        let decisions = self.decisions.after(job.cause);
         let outcome = self.attempt(&job).await?;
         if let Outcome::Unknown { trouble, .. } = outcome {
             tracing::warn!(%order_id, attempt, trouble, "the gateway did not say what became of a charge");
         }
         let settle = move |payments: &mut Payments| ((), payments.settle(order_id, attempt, outcome.clone()));
-        Ok(self.decisions.decide(Touched::order(order_id), settle).await?)
+        Ok(decisions.decide(Touched::order(order_id), settle).await?)
     }
 
     fn trace(job: &DueCharge) -> &TraceContext {
@@ -181,6 +182,7 @@ impl Errand for Refund {
 
     async fn perform(&self, job: DueRefund) -> anyhow::Result<()> {
         let DueRefund { order_id, attempt, .. } = job;
+        let decisions = self.decisions.after(job.cause);
         let refunded = self
             .gateway
             .refund(refund_id(order_id), &job.gateway_ref, job.amount)
@@ -189,7 +191,7 @@ impl Errand for Refund {
         let failure = match refunded {
             Ok(gateway_ref) => {
                 let settle = move |payments: &mut Payments| ((), payments.settle_refund(order_id, gateway_ref.clone()));
-                return Ok(self.decisions.decide(touched, settle).await?);
+                return Ok(decisions.decide(touched, settle).await?);
             }
             Err(failure) => failure,
         };
@@ -201,7 +203,7 @@ impl Errand for Refund {
         }
         let wait = pause(attempt, LONGEST_PAUSE_AFTERWARDS).max(failure.retry_after);
         let settle = move |payments: &mut Payments| ((), payments.put_off_refund(order_id, attempt, trouble, wait));
-        Ok(self.decisions.decide(touched, settle).await?)
+        Ok(decisions.decide(touched, settle).await?)
     }
 
     fn trace(job: &DueRefund) -> &TraceContext {

@@ -72,20 +72,22 @@ async fn save_shipments(tx: &mut Tx, changed: &[(&Uuid, &Shipment)], journal: &J
         versions,
         traceparents,
         tracestates,
+        causes,
     } = Columns::of(changed, journal);
     let saved = sqlx::query!(
         r#"
         insert into shipments as known (order_id, shipment_id, state, carrier, tracking, lines, ship_to,
-                                        cancel_answered, version, traceparent, tracestate, due_at)
+                                        cancel_answered, version, traceparent, tracestate, caused_by, due_at)
         select order_id, shipment_id, state, carrier, tracking, lines, ship_to, cancel_answered, version + 1,
-               traceparent, tracestate, case when state in ('SCHEDULED', 'DISPATCHED') then now() end
+               traceparent, tracestate, caused_by, case when state in ('SCHEDULED', 'DISPATCHED') then now() end
         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::jsonb[],
-                    $8::boolean[], $9::bigint[], $10::text[], $11::text[])
+                    $8::boolean[], $9::bigint[], $10::text[], $11::text[], $12::uuid[])
             as t (order_id, shipment_id, state, carrier, tracking, lines, ship_to, cancel_answered, version,
-                  traceparent, tracestate)
+                  traceparent, tracestate, caused_by)
         on conflict (order_id) do update
         set state = excluded.state, tracking = excluded.tracking, ship_to = excluded.ship_to,
             cancel_answered = excluded.cancel_answered, version = excluded.version,
+            caused_by = coalesce(excluded.caused_by, known.caused_by),
             state_since = case when known.state = excluded.state then known.state_since else now() end,
             due_at = case when known.state = excluded.state then known.due_at else excluded.due_at end,
             attempts = case when known.state = excluded.state then known.attempts else 0 end
@@ -102,6 +104,7 @@ async fn save_shipments(tx: &mut Tx, changed: &[(&Uuid, &Shipment)], journal: &J
         &versions,
         &traceparents as &[Option<String>],
         &tracestates as &[Option<String>],
+        &causes as &[Option<Uuid>],
     )
     .execute(&mut **tx)
     .await?;
@@ -122,6 +125,7 @@ struct Columns<'a> {
     versions: Vec<i64>,
     traceparents: Vec<Option<String>>,
     tracestates: Vec<Option<String>>,
+    causes: Vec<Option<Uuid>>,
 }
 
 impl<'a> Columns<'a> {
@@ -129,9 +133,12 @@ impl<'a> Columns<'a> {
         let mut columns = Self::default();
         for (order_id, shipment) in changed {
             let parcel = shipment.parcel.as_ref();
-            let created_by = |heard: &&Envelope| heard.order_id() == Some(**order_id);
-            let trace = journal.heard.iter().find(created_by).map(|heard| &heard.trace);
+            let about_it = |event: &&Envelope| event.order_id() == Some(**order_id);
+            let trace = journal.heard.iter().find(about_it).map(|heard| &heard.trace);
+            // The next step follows from what was told of this one.
+            let cause = journal.told.iter().rfind(about_it).map(|told| told.event_id);
             columns.order_ids.push(**order_id);
+            columns.causes.push(cause);
             columns.shipment_ids.push(parcel.map(|parcel| parcel.shipment_id));
             columns.states.push(shipment.state.as_str().to_owned());
             columns.carriers.push(parcel.map(|parcel| parcel.carrier.clone()));
@@ -197,6 +204,8 @@ pub struct Due {
     pub ship_to: Option<Address>,
     /// When it was taken, by the database clock.
     pub taken_at: DateTime<Utc>,
+    /// The event that this step follows from.
+    pub cause: Option<Uuid>,
     /// The span of the event that created the shipment.
     pub trace: TraceContext,
 }
@@ -213,7 +222,7 @@ pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) ->
             order by due_at for update skip locked limit $4
         ))
         returning order_id, shipment_id as "shipment_id!", ship_to as "ship_to: Json<Address>",
-                  now() as "taken_at!", traceparent, tracestate
+                  now() as "taken_at!", traceparent, tracestate, caused_by
         "#,
         state.as_str(),
         delay.as_secs_f64(),
@@ -227,6 +236,7 @@ pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) ->
         shipment_id: row.shipment_id,
         ship_to: row.ship_to.map(|Json(address)| address),
         taken_at: row.taken_at,
+        cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });
     Ok(taken.collect())

@@ -36,7 +36,11 @@ impl Errand for Dispatch {
         let ship_to = job.ship_to.context("a scheduled parcel has no address")?;
         let handover = self.carrier.hand_over(job.shipment_id, &ship_to).await?;
         let settle = move |warehouse: &mut Warehouse| ((), warehouse.settle(job.order_id, &handover));
-        Ok(self.decisions.decide(Touched::order(job.order_id), settle).await?)
+        Ok(self
+            .decisions
+            .after(job.cause)
+            .decide(Touched::order(job.order_id), settle)
+            .await?)
     }
 
     fn trace(job: &Due) -> &TraceContext {
@@ -67,7 +71,11 @@ impl Errand for Deliver {
 
     async fn perform(&self, job: Due) -> anyhow::Result<()> {
         let settle = move |warehouse: &mut Warehouse| ((), warehouse.deliver(job.order_id, job.taken_at));
-        Ok(self.decisions.decide(Touched::order(job.order_id), settle).await?)
+        Ok(self
+            .decisions
+            .after(job.cause)
+            .decide(Touched::order(job.order_id), settle)
+            .await?)
     }
 
     fn trace(job: &Due) -> &TraceContext {

@@ -214,6 +214,7 @@ impl<W: WorkingSet> Handling<W> {
             .map(|(decide, (letter, touched, trace))| Job {
                 touched,
                 heard: Some(letter),
+                cause: None,
                 trace,
                 decide,
             })

@@ -6,6 +6,7 @@
 
 use telemetry::TraceContext;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::unit::{self, Job, Verdict};
 use crate::{Db, Draft, Emits, Fault, Touched, Trouble, WorkingSet};
@@ -30,12 +31,14 @@ pub enum Undecided {
 /// Takes decisions over one kind of working set; cheap to clone.
 pub struct Decisions<W> {
     queue: mpsc::Sender<Box<dyn Command<W>>>,
+    cause: Option<Uuid>,
 }
 
 impl<W> Clone for Decisions<W> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
+            cause: self.cause,
         }
     }
 }
@@ -45,7 +48,13 @@ impl<W: WorkingSet> Decisions<W> {
     pub fn start(db: Db) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(work(db, waiting));
-        Self { queue }
+        Self { queue, cause: None }
+    }
+
+    /// Decisions that follow from this event: it is the cause of whatever they tell.
+    #[must_use]
+    pub fn after(&self, cause: Option<Uuid>) -> Self {
+        Self { cause, ..self.clone() }
     }
 
     /// Loads what is touched, decides, saves, commits, and then returns the decision's answer.
@@ -60,6 +69,7 @@ impl<W: WorkingSet> Decisions<W> {
         let (reply, answer) = oneshot::channel();
         let command = Asked {
             touched,
+            cause: self.cause,
             trace: telemetry::current(),
             decide,
             answer: None,
@@ -77,6 +87,7 @@ impl<W: WorkingSet> Decisions<W> {
 /// A decision whose types are forgotten, so that different ones fit into one batch.
 trait Command<W>: Send {
     fn touched(&self) -> &Touched;
+    fn cause(&self) -> Option<Uuid>;
     fn trace(&self) -> TraceContext;
     fn decide(&mut self, known: &mut W) -> Result<Vec<Draft>, Fault>;
     fn reply(self: Box<Self>, outcome: Result<(), Undecided>);
@@ -84,6 +95,7 @@ trait Command<W>: Send {
 
 struct Asked<T, F> {
     touched: Touched,
+    cause: Option<Uuid>,
     trace: TraceContext,
     decide: F,
     answer: Option<T>,
@@ -93,6 +105,10 @@ struct Asked<T, F> {
 impl<W, T: Send, R: Emits, F: FnMut(&mut W) -> (T, R) + Send> Command<W> for Asked<T, F> {
     fn touched(&self) -> &Touched {
         &self.touched
+    }
+
+    fn cause(&self) -> Option<Uuid> {
+        self.cause
     }
 
     fn trace(&self) -> TraceContext {
@@ -159,7 +175,7 @@ fn answer<W>(batch: Vec<Box<dyn Command<W>>>, outcome: Result<Vec<Verdict>, Trou
 
 async fn commit<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Result<Vec<Verdict>, Trouble> {
     let touched: Vec<Touched> = batch.iter().map(|command| command.touched().clone()).collect();
-    let traces: Vec<TraceContext> = batch.iter().map(|command| command.trace()).collect();
+    let origins: Vec<_> = batch.iter().map(|command| (command.cause(), command.trace())).collect();
     let mut decides: Vec<_> = batch
         .iter_mut()
         .map(|command| move |known: &mut W| command.decide(known))
@@ -167,10 +183,11 @@ async fn commit<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Re
     let mut jobs: Vec<Job<'_, W>> = decides
         .iter_mut()
         .zip(&touched)
-        .zip(traces)
-        .map(|((decide, touched), trace)| Job {
+        .zip(origins)
+        .map(|((decide, touched), (cause, trace))| Job {
             touched,
             heard: None,
+            cause,
             trace,
             decide,
         })

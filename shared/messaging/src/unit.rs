@@ -118,6 +118,8 @@ pub(crate) struct Job<'a, W> {
     pub(crate) touched: &'a Touched,
     /// The event that asks for it, or none for a command.
     pub(crate) heard: Option<&'a Letter>,
+    /// The event that a command follows from, if any.
+    pub(crate) cause: Option<Uuid>,
     /// Parent of the spans of the events that follow.
     pub(crate) trace: TraceContext,
     pub(crate) decide: &'a mut Decide<'a, W>,
@@ -206,7 +208,7 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inb
             Claim::Fresh if envelope.is_some_and(|envelope| poisoned.contains(&envelope.subject)) => Verdict::Parked,
             Claim::Fresh => match (job.decide)(known) {
                 Ok(drafts) => {
-                    let cause = envelope.map(|envelope| envelope.event_id);
+                    let cause = envelope.map(|envelope| envelope.event_id).or(job.cause);
                     let entries = drafts.into_iter().map(|draft| Entry {
                         draft,
                         cause,
@@ -236,7 +238,7 @@ fn summarise<W: WorkingSet>(known: &mut W, jobs: &[Job<'_, W>], decided: &mut De
         .rev()
         .find(|(_, verdict)| **verdict == Verdict::Done);
     let Some((last, _)) = done else { return };
-    let cause = last.heard.map(|letter| letter.envelope.event_id);
+    let cause = last.heard.map(|letter| letter.envelope.event_id).or(last.cause);
     let entries = known.summary().into_iter().map(|draft| Entry {
         draft,
         cause,

@@ -135,37 +135,37 @@ async fn a_full_queue_refuses_at_once() {
     future::try_join_all(waiting).await.unwrap();
 }
 
+/// Each in the same batch as two others that are decided all the same.
 #[tokio::test]
 async fn a_decision_that_breaks_or_panics_does_so_alone() {
     let desk = Desk::new().await;
-    let lock = desk.keep_busy().await;
     let order = Uuid::now_v7();
-    let good = [desk.see(Uuid::now_v7()), desk.see(Uuid::now_v7())];
-    let panics = desk.decide(order, |_| panic!("it panics"));
-    let overdrawn = desk.decide(order, move |ledger| ledger.overdraw(order));
-    let taken = desk.decide(order, |ledger| ledger.label("taken"));
-    let faulty = desk.decisions.clone();
-    let faulty = async move {
-        let decide = |_: &mut Ledger| ((), Err::<(), _>(Fault::new("it is faulty")));
-        faulty.decide(Touched::order(order), decide).await
-    };
-    let [first, second] = good;
-    let mut asked = future::join_all([first, panics, overdrawn, taken, faulty.boxed(), second]);
-    assert!(poll!(&mut asked).is_pending());
-    lock.rollback().await.unwrap();
-
-    let answers = asked.await;
-    let broken = |answer: &Answer, why: &str| matches!(answer, Err(Undecided::Broken(reason)) if reason.contains(why));
-    assert!(answers[0].is_ok() && answers[5].is_ok(), "{answers:?}");
-    assert!(broken(&answers[1], "panicked"), "{answers:?}");
-    assert!(broken(&answers[2], "ledger_seen_check"), "{answers:?}");
-    assert!(
-        matches!(&answers[3], Err(Undecided::Unavailable(reason)) if reason.contains("race")),
-        "{answers:?}"
-    );
-    assert!(broken(&answers[4], "it is faulty"), "{answers:?}");
-    desk.see(Uuid::now_v7()).await.unwrap();
-    assert_eq!(desk.count("select count(*) from ledger").await, 1 + 3);
+    let faulty = |_: &mut Ledger| ((), Err::<(), _>(Fault::new("it is faulty")));
+    let troubles: [(BoxFuture<Answer>, &str); 4] = [
+        (desk.decide(order, |_| panic!("it panics")), "the decision panicked"),
+        (
+            desk.decide(order, move |ledger| ledger.overdraw(order)),
+            "ledger_seen_check",
+        ),
+        (desk.decide(order, |ledger| ledger.label("taken")), "labels_pkey"),
+        (
+            desk.decisions.decide(Touched::order(order), faulty).boxed(),
+            "it is faulty",
+        ),
+    ];
+    for (trouble, reason) in troubles {
+        let lock = desk.keep_busy().await;
+        let mut asked = future::join3(desk.see(Uuid::now_v7()), trouble, desk.see(Uuid::now_v7()));
+        assert!(poll!(&mut asked).is_pending());
+        lock.rollback().await.unwrap();
+        let (before, answer, after) = asked.await;
+        assert!(before.is_ok() && after.is_ok(), "{reason}: {before:?} {after:?}");
+        assert!(
+            answer.as_ref().is_err_and(|error| error.to_string().contains(reason)),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(desk.count("select count(*) from ledger").await, 1 + 4 * 2);
 }
 
 /// In the outbox it would be in the way of every other event for ever.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgPoolOptions;
 use testbed::{Nats, Place, Postgres};
 use uuid::Uuid;
 
-use crate::common::{Ledger, MIGRATIONS, World, assert_in_order, eventually, see};
+use crate::common::{Ledger, MIGRATIONS, Overheard, World, assert_in_order, eventually, see};
 
 /// Row 13: no attempt is burnt, and whoever asks meanwhile is told to come again.
 #[tokio::test(flavor = "multi_thread")]
@@ -19,6 +19,7 @@ async fn nothing_is_lost_while_the_database_is_away() {
     let broker = Nats::start(Place::temporary()).await.unwrap();
     let client = async_nats::connect(broker.url()).await.unwrap();
     let world = World::of(pool, broker, client).await;
+    let mut overheard = Overheard::from(&world).await;
     let replica = world.replica().await.consuming().relaying();
     let decisions = replica.decisions();
     let orders: Vec<Uuid> = (0..40).map(|_| Uuid::now_v7()).collect();
@@ -30,6 +31,11 @@ async fn nothing_is_lost_while_the_database_is_away() {
     for order in &orders[20..] {
         world.tell(*order, "").await;
     }
+    eventually("the events were tried several times", async || {
+        overheard.pleas_for_patience() > 2
+    })
+    .await;
+    assert!(overheard.refusals().is_empty(), "{:?}", overheard.refusals());
     let refused = ask(&decisions, Uuid::now_v7()).await;
     assert!(matches!(refused, Err(Undecided::Unavailable(_))), "{refused:?}");
     cluster.restart().await.unwrap();

@@ -1,5 +1,7 @@
 //! The relay publishes what was committed, in order, and forgets it only then.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use testbed::{Nats, Place};
@@ -75,7 +77,8 @@ async fn sends_events_one_by_one_to_a_broker_that_knows_no_batches() {
 
     let mut stored: Vec<HeaderMap> = Vec::new();
     while stored.len() < 3 {
-        let request = requests.next().await.unwrap();
+        let request = tokio::time::timeout(Duration::from_secs(10), requests.next()).await;
+        let request = request.expect("nothing more is sent").unwrap();
         let Some(reply) = request.reply else { continue };
         let headers = request.headers.unwrap();
         let known = |other: &HeaderMap| other.get("Nats-Msg-Id") == headers.get("Nats-Msg-Id");

@@ -1,8 +1,13 @@
 //! Colours, where somebody can see them.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use xtask::shop::Service;
+
+/// Prints a line, if anybody still reads: the terminal may have been closed.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 /// Writes in colours, or leaves words as they are.
 #[derive(Clone, Copy, Debug)]

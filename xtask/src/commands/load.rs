@@ -41,7 +41,7 @@ pub(crate) struct Options {
 
 pub(super) async fn run(options: Options) -> Result<ExitCode> {
     if !options.own {
-        return measure(&options, &Running::find().await?).await;
+        return measure(&options, &Running::find()?).await;
     }
     let binaries = match &options.binaries {
         Some(folder) => folder.clone(),

@@ -73,7 +73,7 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
 impl Counter {
     /// Of the shop that `up` runs, or of any other one on the usual ports.
     async fn find() -> Result<Self> {
-        let running = Running::look().await?;
+        let running = Running::look()?;
         let url = |service: Service| match &running {
             Some(running) => running.service(service).map(|running| running.url.clone()),
             None => Ok(format!("http://127.0.0.1:{}", service.port())),

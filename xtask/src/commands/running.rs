@@ -1,7 +1,8 @@
 //! The shop that runs, as `up` writes it down for the other commands.
 
 use std::fs::{self, File, TryLockError};
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use xtask::shop::{Service, Shop};
 
 use crate::workspace::root;
 
+const LOCK: &str = "up.lock";
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -67,22 +69,31 @@ impl Running {
     }
 
     /// The shop that runs.
-    pub(super) async fn find() -> Result<Self> {
-        let found = Self::look().await?;
-        found.context("no shop runs here: cargo shop up starts one")
+    pub(super) fn find() -> Result<Self> {
+        match (Self::look()?, Claim::holder(&data()?)?) {
+            (Some(running), _) => Ok(running),
+            (None, Some(_)) => bail!("a shop is starting or stopping here: try again in a moment"),
+            (None, None) => bail!("no shop runs here: cargo shop up starts one"),
+        }
     }
 
     /// The shop that runs, if one does; one that is only just starting is none yet.
-    pub(super) async fn look() -> Result<Option<Self>> {
-        if !Claim::is_held()? {
-            return Ok(None);
+    pub(super) fn look() -> Result<Option<Self>> {
+        let known = fs::read_to_string(file()?);
+        match (Claim::holder(&data()?)?, known) {
+            (Some(_), Ok(text)) => serde_json::from_str(&text)
+                .context(".shop/run.json cannot be read")
+                .map(Some),
+            _ => Ok(None),
         }
-        let Ok(text) = fs::read_to_string(file()?) else {
-            return Ok(None);
-        };
-        serde_json::from_str(&text)
-            .context(".shop/run.json cannot be read")
-            .map(Some)
+    }
+
+    /// What was written down is over.
+    pub(super) fn forget() -> Result<()> {
+        match fs::remove_file(file()?) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Writes itself down for other processes, whole or not at all.
@@ -93,7 +104,7 @@ impl Running {
     }
 }
 
-/// The right to run a shop here; it goes with its owner, however that ends.
+/// The right to run a shop in a folder; it goes with its owner, however that ends.
 #[derive(Debug)]
 pub(super) struct Claim {
     _lock: File,
@@ -101,13 +112,14 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Takes it, or tells who has it.
-    pub(super) async fn take() -> Result<Self> {
-        fs::create_dir_all(data()?)?;
-        let lock = File::create(data()?.join("up.lock"))?;
+    pub(super) async fn take(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let mut lock = File::options().create(true).append(true).open(folder.join(LOCK))?;
         for _ in 0..ATTEMPTS {
             match lock.try_lock() {
                 Ok(()) => {
-                    let _ = fs::remove_file(file()?);
+                    lock.set_len(0)?;
+                    write!(lock, "{}", std::process::id())?;
                     return Ok(Self { _lock: lock });
                 }
                 // Somebody may only be looking.
@@ -115,23 +127,18 @@ impl Claim {
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
         }
-        match Running::look().await? {
-            Some(Running { pid, started_at, .. }) => {
-                let since = started_at.format("%H:%M:%S");
-                bail!("a shop runs here since {since} (process {pid}): cargo shop down stops it")
-            }
-            None => bail!("a shop is starting or stopping here"),
-        }
+        let holder = fs::read_to_string(folder.join(LOCK))?;
+        bail!("a shop runs here already (process {holder}): cargo shop down stops it")
     }
 
-    /// Whether somebody has it.
-    pub(super) fn is_held() -> Result<bool> {
-        let Ok(lock) = File::open(data()?.join("up.lock")) else {
-            return Ok(false);
+    /// The process that has it.
+    pub(super) fn holder(folder: &Path) -> Result<Option<u32>> {
+        let Ok(lock) = File::open(folder.join(LOCK)) else {
+            return Ok(None);
         };
         match lock.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(fs::read_to_string(folder.join(LOCK))?.parse().ok()),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
@@ -144,4 +151,24 @@ pub(super) fn data() -> Result<PathBuf> {
 
 fn file() -> Result<PathBuf> {
     Ok(data()?.join("run.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_has_one_shop_at_a_time_and_says_whose() {
+        let folder = std::env::temp_dir().join(format!("tidings-claim-{}", std::process::id()));
+        assert_eq!(Claim::holder(&folder).unwrap(), None);
+        let first = Claim::take(&folder).await.unwrap();
+        assert_eq!(Claim::holder(&folder).unwrap(), Some(std::process::id()));
+        let refused = Claim::take(&folder).await.unwrap_err().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        drop(first);
+        assert_eq!(Claim::holder(&folder).unwrap(), None);
+        Claim::take(&folder).await.unwrap();
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -24,7 +24,7 @@ struct Row {
 
 /// Shows the table; the exit status is 0 when every service is ready.
 pub(super) async fn run() -> Result<ExitCode> {
-    let running = Running::find().await?;
+    let running = Running::find()?;
     let (client, ink) = (client()?, Ink::of_stdout());
     println!(
         "Running since {} (process {}).\n",

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use trace_viewer::Viewer;
 use xtask::shop::{GATEWAY_PORT, Ports, Service, Shop, ShopOptions};
 
-use super::ink::Ink;
+use super::ink::{Ink, say};
 use super::log::Logs;
 use super::ports;
 use super::running::{Claim, Running, data};
@@ -45,7 +45,8 @@ pub(crate) struct Options {
 
 /// Starts everything, shows the logs, and returns once everything has ended.
 pub(super) async fn run(options: Options) -> Result<ExitCode> {
-    let claim = Claim::take().await?;
+    let claim = Claim::take(&data()?).await?;
+    Running::forget()?;
     let mut stop = Stop::listen()?;
     let started = tokio::select! {
         started = start(&options) => Some(started?),
@@ -53,14 +54,16 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
     };
     if let Some((shop, viewer)) = started {
         attend(&shop, viewer.as_ref(), &mut stop).await?;
-        println!("\nStopping; once more stops at once.");
+        say("\nStopping; once more stops at once.");
         tokio::select! {
             ended = end(shop, viewer) => ended?,
-            () = stop.asked() => {}
+            // What was started does not outlive this process.
+            () = stop.asked() => std::process::exit(130),
         }
     }
+    Running::forget()?;
     drop(claim);
-    println!("Stopped. The data is kept in .shop; cargo shop up goes on with it.");
+    say("Stopped. The data is kept in .shop; cargo shop up goes on with it.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -182,7 +185,7 @@ async fn viewer() -> Result<Viewer> {
 async fn attend(shop: &Shop, viewer: Option<&Viewer>, stop: &mut Stop) -> Result<()> {
     let (ink, started_at) = (Ink::of_stdout(), Local::now());
     Running::of(shop, viewer, started_at).write()?;
-    println!("{}", welcome::text(shop, viewer, ink));
+    say(&welcome::text(shop, viewer, ink));
     let mut logs = Logs::of_services()?;
     tokio::select! {
         () = stop.asked() => Ok(()),
@@ -197,7 +200,7 @@ async fn revive(shop: &Shop, viewer: Option<&Viewer>, started_at: DateTime<Local
     loop {
         tokio::time::sleep(REVIVE).await;
         for name in shop.revive().await? {
-            println!("{}", ink.bad(&format!("{name} has ended; it is started again")));
+            say(&ink.bad(&format!("{name} has ended; it is started again")));
         }
         let now = Running::of(shop, viewer, started_at);
         if now != known {

@@ -43,7 +43,9 @@ pub struct DueCharge {
     pub shut_out: bool,
     /// When it was taken.
     pub taken: Instant,
-    /// The span of the event that asked for it.
+    /// The event that asked for it.
+    pub cause: Option<Uuid>,
+    /// Its span.
     pub trace: TraceContext,
 }
 
@@ -67,7 +69,7 @@ pub async fn take_charges(tx: &mut Tx, take: Take) -> sqlx::Result<Vec<DueCharge
         from due where taken.order_id = due.order_id
         returning taken.order_id, payment_id, amount, currency, payment_method, attempts, due.doubt as "doubt!",
                   awaited as "awaited!", overdue as "overdue!", wanted as "wanted!",
-                  extract(epoch from give_up_at - now())::float8 as give_up_in, traceparent, tracestate
+                  extract(epoch from give_up_at - now())::float8 as give_up_in, traceparent, tracestate, caused_by
         "#,
         take.limit,
         take.shut_out,
@@ -92,6 +94,7 @@ pub async fn take_charges(tx: &mut Tx, take: Take) -> sqlx::Result<Vec<DueCharge
         doubt: row.doubt,
         shut_out: take.shut_out,
         taken,
+        cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });
     Ok(jobs.collect())
@@ -119,7 +122,9 @@ pub struct DueRefund {
     pub gateway_ref: String,
     /// Counts the attempts, this one included.
     pub attempt: i32,
-    /// The span of the event that asked for it.
+    /// The event that asked for it.
+    pub cause: Option<Uuid>,
+    /// Its span.
     pub trace: TraceContext,
 }
 
@@ -134,7 +139,7 @@ pub async fn take_refunds(tx: &mut Tx, limit: i64, lease: Duration) -> sqlx::Res
         update payments as taken
         set refund_attempts = refund_attempts + 1, due_at = now() + make_interval(secs => $2)
         from due where taken.order_id = due.order_id
-        returning taken.order_id, captured, gateway_ref as "gateway_ref!", refund_attempts, traceparent, tracestate
+        returning taken.order_id, captured, gateway_ref as "gateway_ref!", refund_attempts, traceparent, tracestate, caused_by
         "#,
         limit,
         lease.as_secs_f64(),
@@ -146,6 +151,7 @@ pub async fn take_refunds(tx: &mut Tx, limit: i64, lease: Duration) -> sqlx::Res
         amount: row.captured,
         gateway_ref: row.gateway_ref,
         attempt: row.refund_attempts,
+        cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });
     Ok(jobs.collect())

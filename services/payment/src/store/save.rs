@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use messaging::{Journal, Tx, all_saved};
+use messaging::{Envelope, Journal, Tx, all_saved};
 use sqlx::types::Json;
-use telemetry::TraceContext;
 use uuid::Uuid;
 
 use events::RefundCause;
@@ -22,26 +21,26 @@ pub(super) async fn save(known: &Payments, tx: &mut Tx, journal: &Journal) -> sq
     save_notices(tx, known).await
 }
 
-/// The span of the event that asked for work, by order.
-struct Traces<'a>(HashMap<Uuid, &'a TraceContext>);
+/// The event that asked for work, by order.
+struct Traces<'a>(HashMap<Uuid, &'a Envelope>);
 
 impl<'a> Traces<'a> {
     fn of(journal: &'a Journal) -> Self {
         let heard = journal.heard.iter();
-        Self(
-            heard
-                .filter_map(|event| Some((event.order_id()?, &event.trace)))
-                .collect(),
-        )
+        Self(heard.filter_map(|event| Some((event.order_id()?, event))).collect())
+    }
+
+    fn causes(&self, payments: &[&Payment]) -> Vec<Option<Uuid>> {
+        column(payments, |payment| Some(self.0.get(&payment.order_id)?.event_id))
     }
 
     fn parents(&self, payments: &[&Payment]) -> Vec<Option<String>> {
-        column(payments, |payment| self.0.get(&payment.order_id)?.traceparent())
+        column(payments, |payment| self.0.get(&payment.order_id)?.trace.traceparent())
     }
 
     fn states(&self, payments: &[&Payment]) -> Vec<Option<String>> {
         column(payments, |payment| {
-            Some(self.0.get(&payment.order_id)?.tracestate()?.to_owned())
+            Some(self.0.get(&payment.order_id)?.trace.tracestate()?.to_owned())
         })
     }
 }
@@ -85,13 +84,13 @@ async fn insert_payments(tx: &mut Tx, new: &[&Payment], traces: &Traces<'_>) -> 
     sqlx::query!(
         r#"
         insert into payments (order_id, payment_id, state, amount, currency, payment_method, expires_at, give_up_at,
-                              cause, undo, version, due_at, traceparent, tracestate)
+                              cause, undo, version, due_at, traceparent, tracestate, caused_by)
         select order_id, payment_id, state, amount, currency, payment_method, expires_at, expires_at,
-               cause, undo, version, now() + make_interval(secs => wait), traceparent, tracestate
+               cause, undo, version, now() + make_interval(secs => wait), traceparent, tracestate, caused_by
         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[],
-                    $8::text[], $9::text[], $10::bigint[], $11::float8[], $12::text[], $13::text[])
+                    $8::text[], $9::text[], $10::bigint[], $11::float8[], $12::text[], $13::text[], $14::uuid[])
             as t (order_id, payment_id, state, amount, currency, payment_method, expires_at, cause, undo, version,
-                  wait, traceparent, tracestate)
+                  wait, traceparent, tracestate, caused_by)
         "#,
         &column(new, |payment| payment.order_id),
         &column(new, |payment| payment.payment_id),
@@ -106,6 +105,7 @@ async fn insert_payments(tx: &mut Tx, new: &[&Payment], traces: &Traces<'_>) -> 
         &column(new, wait) as &[Option<f64>],
         &traces.parents(new) as &[Option<String>],
         &traces.states(new) as &[Option<String>],
+        &traces.causes(new) as &[Option<Uuid>],
     )
     .execute(&mut **tx)
     .await?;
@@ -125,12 +125,13 @@ async fn update_payments(tx: &mut Tx, old: &[&Payment], traces: &Traces<'_>) -> 
             trouble = t.trouble,
             due_at = case when t.as_it_was then known.due_at else now() + make_interval(secs => t.wait) end,
             traceparent = coalesce(t.traceparent, known.traceparent),
-            tracestate = case when t.traceparent is null then known.tracestate else t.tracestate end
+            tracestate = case when t.traceparent is null then known.tracestate else t.tracestate end,
+            caused_by = coalesce(t.caused_by, known.caused_by)
         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
                     $8::text[], $9::boolean[], $10::bigint[], $11::boolean[], $12::text[], $13::boolean[],
-                    $14::float8[], $15::text[], $16::text[])
+                    $14::float8[], $15::text[], $16::text[], $17::uuid[])
             as t (order_id, saved_version, state, captured, refunded, gateway_ref, cause, undo, unresolved, version,
-                  doubt, trouble, as_it_was, wait, traceparent, tracestate)
+                  doubt, trouble, as_it_was, wait, traceparent, tracestate, caused_by)
         where known.order_id = t.order_id and known.version = t.saved_version
         "#,
         &column(old, |payment| payment.order_id),
@@ -149,6 +150,7 @@ async fn update_payments(tx: &mut Tx, old: &[&Payment], traces: &Traces<'_>) -> 
         &column(old, wait) as &[Option<f64>],
         &traces.parents(old) as &[Option<String>],
         &traces.states(old) as &[Option<String>],
+        &traces.causes(old) as &[Option<Uuid>],
     )
     .execute(&mut **tx)
     .await?;

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use async_nats::HeaderMap;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, FromConsumer, pull};
+use async_nats::{HeaderMap, Subscriber};
 use chrono::Utc;
 use events::{Event, Owner, PaymentDeclined};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use messaging::provision::{self, Hears};
 use messaging::relay::Relay;
 use messaging::{Db, Decisions};
@@ -156,7 +156,6 @@ impl World {
 /// A message as it is found in the stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
-    pub(crate) event_id: Uuid,
     pub(crate) subject: String,
     pub(crate) sequence: i64,
     pub(crate) headers: HeaderMap,
@@ -166,7 +165,6 @@ impl Told {
     pub(crate) fn of(headers: HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).unwrap().to_string();
         Self {
-            event_id: text("ce-id").parse().unwrap(),
             subject: text("ce-subject"),
             sequence: text("ce-sequence").parse().unwrap(),
             headers,
@@ -299,4 +297,46 @@ pub(crate) async fn somebody_waits(pool: &PgPool) {
         sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.unwrap() > 0
     })
     .await;
+}
+
+/// How deliveries were answered, as the broker heard it.
+pub(crate) struct Overheard {
+    acks: Subscriber,
+    refusals: Vec<String>,
+    pleas: BTreeMap<String, usize>,
+}
+
+impl Overheard {
+    pub(crate) async fn from(world: &World) -> Self {
+        let client = async_nats::connect(world.broker.url()).await.unwrap();
+        let acks = client.subscribe("$JS.ACK.>").await.unwrap();
+        client.flush().await.unwrap();
+        Self {
+            acks,
+            refusals: Vec::new(),
+            pleas: BTreeMap::new(),
+        }
+    }
+
+    /// Every "later".
+    pub(crate) fn refusals(&mut self) -> &[String] {
+        self.listen();
+        &self.refusals
+    }
+
+    /// How often "I am still at it" was said of one and the same delivery.
+    pub(crate) fn pleas_for_patience(&mut self) -> usize {
+        self.listen();
+        self.pleas.values().copied().max().unwrap_or_default()
+    }
+
+    fn listen(&mut self) {
+        while let Some(Some(ack)) = self.acks.next().now_or_never() {
+            match String::from_utf8(ack.payload.to_vec()).unwrap() {
+                refusal if refusal.starts_with("-NAK") => self.refusals.push(refusal),
+                plea if plea == "+WPI" => *self.pleas.entry(ack.subject.to_string()).or_default() += 1,
+                _ => {}
+            }
+        }
+    }
 }
