@@ -39,6 +39,19 @@ async fn under_load(world: &World, orders: usize, meanwhile: impl Future<Output 
         .collect()
 }
 
+/// Waits until so many orders were accepted.
+async fn accepted(world: &World, orders: i64) -> anyhow::Result<()> {
+    let pool = world.pool(Service::Order).await?;
+    let what = format!("{orders} orders are accepted");
+    let looked = world.until(&what, || async {
+        let known: i64 = sqlx::query_scalar("select count(*) from orders")
+            .fetch_one(&pool)
+            .await?;
+        Ok((known >= orders).then_some(()))
+    });
+    looked.await
+}
+
 async fn all_end_well(world: &World, placed: Vec<Uuid>) {
     for id in &placed {
         world.ended(*id).await;
@@ -103,7 +116,7 @@ fn databases_that_stop_at_once_and_start_again_lose_nothing() {
     run(async {
         let world = World::open(&[]).await;
         let stopping = async {
-            tokio::time::sleep(Duration::from_millis(1_000)).await;
+            accepted(&world, 40).await?;
             world.shop.postgres().kill().await?;
             world.shop.postgres().restart().await?;
             Ok(())
@@ -119,9 +132,9 @@ fn a_gateway_killed_under_load_and_started_again_charges_nobody_twice() {
     run(async {
         let world = World::open(&[]).await;
         let killing = async {
-            tokio::time::sleep(Duration::from_millis(800)).await;
+            accepted(&world, 40).await?;
             world.shop.kill_gateway().await?;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            accepted(&world, 65).await?;
             world.shop.start_gateway().await
         };
         let placed = under_load(&world, 150, killing).await;

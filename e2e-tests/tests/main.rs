@@ -3,7 +3,9 @@
 //! One binary, so that all chains share one shop.
 
 mod buyers;
+mod cancellations;
 mod chains;
 mod deliveries;
 mod faults;
+mod looks;
 mod traces;

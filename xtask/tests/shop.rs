@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use xtask::shop::{Service, Shop, ShopOptions};
 
-const SOON: Duration = Duration::from_secs(30);
+/// An event that was under way to a program that died is told again after thirty seconds.
+const SOON: Duration = Duration::from_secs(60);
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder()

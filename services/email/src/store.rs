@@ -159,17 +159,13 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
     if changed.is_empty() {
         return Ok(());
     }
-    let text = |of: fn(Uuid, Template) -> String| {
-        changed
-            .iter()
-            .map(|(order_id, one)| of(*order_id, one.content.template()))
-            .collect::<Vec<String>>()
-    };
-    let contents: Vec<Json<&Content>> = changed.iter().map(|(_, one)| Json(&one.content)).collect();
-    let causes: Vec<Option<&Envelope>> = changed
+    let of_each = changed
         .iter()
-        .map(|(order_id, one)| cause(journal, *order_id, one.content.template()))
-        .collect();
+        .map(|(order_id, one)| (*order_id, one.content.template()));
+    let text = |of: fn(Uuid, Template) -> String| of_each.clone().map(|(id, one)| of(id, one)).collect::<Vec<_>>();
+    let contents: Vec<Json<&Content>> = changed.iter().map(|(_, one)| Json(&one.content)).collect();
+    let causes: Vec<Option<&Envelope>> = of_each.clone().map(|(id, one)| cause(journal, id, one)).collect();
+    let asked = |of: fn(&Envelope) -> Option<String>| causes.iter().map(|cause| cause.and_then(of)).collect::<Vec<_>>();
     let saved = sqlx::query!(
         r#"
         insert into notifications as known (order_id, template, notification_id, state, variables, due_at,
@@ -203,14 +199,8 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
             .map(|(_, one)| one.delay.as_millis() as i64)
             .collect::<Vec<_>>(),
         &text(message_id),
-        &causes
-            .iter()
-            .map(|cause| cause.and_then(|event| event.trace.traceparent()))
-            .collect::<Vec<_>>() as &[Option<String>],
-        &causes
-            .iter()
-            .map(|cause| cause.and_then(|event| event.trace.tracestate()).map(str::to_owned))
-            .collect::<Vec<_>>() as &[Option<String>],
+        &asked(|event| event.trace.traceparent()) as &[Option<String>],
+        &asked(|event| event.trace.tracestate().map(str::to_owned)) as &[Option<String>],
         &changed.iter().map(|(_, one)| one.version).collect::<Vec<_>>(),
         &causes
             .iter()

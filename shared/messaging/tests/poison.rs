@@ -36,53 +36,66 @@ async fn buries_a_faulty_event_and_parks_the_later_ones_of_its_subject() {
     );
 }
 
-/// Row 20: each is buried with its reason, and whoever comes with it or after it is handled.
-#[tokio::test(flavor = "multi_thread")]
-async fn buries_what_cannot_be_read() {
-    let world = World::new().await;
-    let order = Uuid::now_v7();
-    let json = serde_json::to_vec(&declined(order, "")).unwrap();
+/// Messages that nobody can handle, and what is said of each.
+fn unreadable() -> Vec<(HeaderMap, Vec<u8>, String)> {
+    let json = serde_json::to_vec(&declined(Uuid::now_v7(), "")).unwrap();
     let whole = || headers(Uuid::now_v7(), &declined(Uuid::now_v7(), ""));
-    let with = |name: &str, value: &str| {
-        let mut headers = whole();
-        headers.insert(name, value);
-        headers
-    };
     let without = |name: &str| {
         let whole = whole();
         let others = whole.iter().filter(|(other, _)| other.to_string() != name);
         HeaderMap::from_iter(others.map(|(name, values)| (name.clone(), values[0].clone())))
     };
-    let poison: Vec<(HeaderMap, &[u8], &str)> = vec![
-        (HeaderMap::new(), &json, "the message has no headers"),
-        (without("ce-id"), &json, "the header ce-id is missing"),
-        (with("ce-id", "seven"), &json, "the header ce-id is malformed"),
-        (without("ce-subject"), &json, "the header ce-subject is missing"),
-        (with("ce-subject", ""), &json, "the header ce-subject is malformed"),
-        (with("ce-subject", "a\0b"), &json, "the header ce-subject is malformed"),
+    let with = |name: &str, value: &str| {
+        let mut headers = whole();
+        headers.insert(name, value);
+        headers
+    };
+    let long = "a".repeat(4_000);
+    let missing = ["ce-id", "ce-subject", "ce-sequence"];
+    let malformed = [
+        ("ce-id", "seven"),
+        ("ce-subject", ""),
+        ("ce-subject", "a\0b"),
+        ("ce-subject", &long),
+        ("ce-time", "yesterday"),
+    ];
+    let strange = [
         (
-            with("ce-subject", &"a".repeat(4_000)),
-            &json,
-            "the header ce-subject is malformed",
-        ),
-        (without("ce-sequence"), &json, "the header ce-sequence is missing"),
-        (with("ce-time", "yesterday"), &json, "the header ce-time is malformed"),
-        (
-            with("ce-type", "shop.payment.PaymentDeclined.v2"),
-            &json,
+            "shop.payment.PaymentDeclined.v2",
             "does not know shop.payment.PaymentDeclined.v2",
         ),
         (
-            with("ce-type", "shop.order.OrderPlaced.v1"),
-            &json,
+            "shop.order.OrderPlaced.v1",
             "OrderPlaced.v1 came on the subject shop.payment.Pay",
         ),
-        (whole(), b"{", "PaymentDeclined.v1: EOF while parsing an object"),
-        (whole(), b"\xff\0", "PaymentDeclined.v1: expected value"),
-        (whole(), b"", "PaymentDeclined.v1: EOF while parsing a value"),
     ];
+    let contents: [(&[u8], &str); 3] = [
+        (b"{", "PaymentDeclined.v1: EOF while parsing an object"),
+        (b"\xff\0", "PaymentDeclined.v1: expected value"),
+        (b"", "PaymentDeclined.v1: EOF while parsing a value"),
+    ];
+    let mut all = vec![(HeaderMap::new(), json.clone(), "the message has no headers".to_owned())];
+    all.extend(missing.map(|name| (without(name), json.clone(), format!("the header {name} is missing"))));
+    all.extend(malformed.map(|(name, value)| {
+        (
+            with(name, value),
+            json.clone(),
+            format!("the header {name} is malformed"),
+        )
+    }));
+    all.extend(strange.map(|(name, said)| (with("ce-type", name), json.clone(), said.to_owned())));
+    all.extend(contents.map(|(content, said)| (whole(), content.to_vec(), said.to_owned())));
+    all
+}
+
+/// Row 20: each is buried with its reason, and whoever comes with it or after it is handled.
+#[tokio::test(flavor = "multi_thread")]
+async fn buries_what_cannot_be_read() {
+    let world = World::new().await;
+    let order = Uuid::now_v7();
+    let poison = unreadable();
     for (headers, payload, _) in &poison {
-        world.publish(headers.clone(), payload.to_vec()).await;
+        world.publish(headers.clone(), payload.clone()).await;
     }
     world.tell(order, "").await;
     let _replica = world.replica().await.consuming();

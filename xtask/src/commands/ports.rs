@@ -47,13 +47,14 @@ fn from_proc(port: u16) -> Option<String> {
         })
         .collect();
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
         let mut files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
         let listens = files.any(|file| {
             let target = fs::read_link(file.path()).unwrap_or_default();
             inodes.iter().any(|inode| target.as_os_str() == inode.as_str())
         });
         let name = fs::read_to_string(process.path().join("comm")).ok()?;
-        listens.then(|| format!("{} (process {})", name.trim(), process.file_name().display()))
+        listens.then(|| format!("{} (process {pid})", name.trim()))
     })
 }
 

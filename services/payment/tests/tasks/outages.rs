@@ -95,6 +95,7 @@ async fn a_gateway_that_is_away_opens_the_breaker_and_is_back_in_use_when_it_ret
         .await
         .unwrap();
     let before = attempts().await;
+    // Time is meant: how many calls go out while nobody answers.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let probes = attempts().await - before;
     assert!(probes <= 10, "{probes} calls in 1.5 s");
