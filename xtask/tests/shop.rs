@@ -102,12 +102,13 @@ async fn a_shop_sells_whatever_is_killed_paused_or_started_again() {
     shop.resume(Service::Order).await.unwrap();
     assert_eq!(get(readiness).await.unwrap()["status"], "ready");
 
+    shop.drained(SOON).await.unwrap();
+    assert!(std::fs::read_dir(shop.mail_dir()).unwrap().count() >= 2);
+
     shop.stop_service(Service::Email).await.unwrap();
     shop.postgres().kill().await.unwrap();
     assert_eq!(shop.revive().await.unwrap(), ["PostgreSQL", "email"]);
     shop.restart(Service::Analytics).await.unwrap();
-    shop.drained(SOON).await.unwrap();
-    assert!(std::fs::read_dir(shop.mail_dir()).unwrap().count() >= 2);
     nothing_is_left_after(shop).await;
 }
 
