@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use xtask::shop::{Service, Shop, ShopOptions};
 
-/// An event that was under way to a program that died is told again after thirty seconds.
+/// An acknowledgement that died with the broker is missed for thirty seconds.
 const SOON: Duration = Duration::from_secs(60);
 
 fn client() -> reqwest::Client {
@@ -83,7 +83,7 @@ async fn a_shop_sells_whatever_is_killed_paused_or_started_again() {
     );
     completed(&order(&shop).await).await;
 
-    // Without the database, the broker and the gateway there is nobody to ask; afterwards all goes on.
+    // Without payment, its gateway and the broker an order is taken all the same, and completed afterwards.
     let first = shop.pid(Service::Payment).unwrap();
     shop.kill(Service::Payment).await.unwrap();
     shop.kill_gateway().await.unwrap();

@@ -9,7 +9,7 @@
 //! | an event of another service | [`Reactions`], fed by the consumer |
 //! | an HTTP request, the outcome of an [`Errand`] | [`Decisions`] |
 //!
-//! All of them end in the same [unit of work](unit): one transaction that claims the inbox rows,
+//! All of them end in the same [unit of work](mod@unit): one transaction that claims the inbox rows,
 //! loads what the batch touches, decides, writes the outbox, saves, commits. Acknowledgements and
 //! answers come after the commit; the [relay] publishes what the outbox holds. Nothing else publishes.
 

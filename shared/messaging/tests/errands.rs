@@ -31,10 +31,12 @@ impl Errand for Send {
     async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Uuid>> {
         self.tries.fetch_add(1, Ordering::Relaxed);
         sqlx::query_scalar(
-            "update parcels set taken = taken + 1, due_at = now() + $1 * interval '1 s'
-             where id in (select id from parcels where sent = 0 and due_at <= now()
-                          order by due_at for update skip locked limit $2)
-             returning id",
+            "with due as materialized (
+                 select id from parcels where sent = 0 and due_at <= now()
+                 order by due_at for update skip locked limit $2
+             )
+             update parcels set taken = taken + 1, due_at = now() + $1 * interval '1 s'
+             from due where parcels.id = due.id returning parcels.id",
         )
         .bind(LEASE)
         .bind(limit)
