@@ -1,6 +1,7 @@
 //! A service: its database, its broker, its routes and what it does unasked, started and ended as one.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context as _, Result};
 use async_nats::jetstream;
 use axum::Router;
 use events::Owner;
+use futures_util::FutureExt;
 use messaging::provision::Hears;
 use messaging::relay::Relay;
 use messaging::{Db, Decisions, Errand, Reactions, WorkingSet};
@@ -100,9 +102,21 @@ impl Service {
         self.task(messaging::run_errand(db, errand, shutdown))
     }
 
+    /// A task that ends by itself takes the service with it: half a service would look healthy and do nothing.
     fn task(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        let work = self.work.clone();
-        self.start.push(Box::new(move || drop(work.spawn(task))));
+        let (work, shutdown, name) = (self.work.clone(), self.shutdown.clone(), self.name);
+        let watched = async move {
+            let outcome = AssertUnwindSafe(task).catch_unwind().await;
+            if !shutdown.is_cancelled() {
+                tracing::error!(
+                    service = name,
+                    panicked = outcome.is_err(),
+                    "a task ended, hence the service does"
+                );
+                shutdown.cancel();
+            }
+        };
+        self.start.push(Box::new(move || drop(work.spawn(watched))));
         self
     }
 
@@ -195,7 +209,15 @@ async fn broker(name: &'static str, url: &str) -> Result<jetstream::Context> {
         .map(|server| server.trim().parse())
         .collect::<Result<_, _>>()
         .context("NATS_URL")?;
-    let client = async_nats::ConnectOptions::new()
+    let mut options = async_nats::ConnectOptions::new();
+    // The client reads no credentials from an address by itself.
+    if let Some((user, password)) = servers
+        .first()
+        .and_then(|server| server.username().zip(server.password()))
+    {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
+    let client = options
         .name(name)
         .custom_inbox_prefix(format!("_INBOX_{name}"))
         .retry_on_initial_connect()

@@ -84,15 +84,11 @@ async fn pull(
     queue: &mpsc::Sender<Message>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let consumer: jetstream::consumer::Consumer<pull::Config> =
-        jetstream.get_consumer_from_stream(durable, stream).await?;
-    let mut messages = consumer
-        .stream()
-        .max_messages_per_batch(BATCH)
-        .expires(Duration::from_secs(30))
-        .heartbeat(Duration::from_secs(5))
-        .messages()
-        .await?;
+    let opened = open(jetstream, stream, durable);
+    let Some(messages) = shutdown.run_until_cancelled(opened).await else {
+        return Ok(());
+    };
+    let mut messages = messages?;
     while let Some(Some(message)) = shutdown.run_until_cancelled(messages.next()).await {
         if let Err(refused) = queue.send(message?).await {
             hand_back(refused.0).await;
@@ -103,6 +99,22 @@ async fn pull(
         hand_back(message).await;
     }
     Ok(())
+}
+
+async fn open(
+    jetstream: &jetstream::Context,
+    stream: &'static str,
+    durable: &'static str,
+) -> anyhow::Result<pull::Stream> {
+    let consumer: jetstream::consumer::Consumer<pull::Config> =
+        jetstream.get_consumer_from_stream(durable, stream).await?;
+    let messages = consumer
+        .stream()
+        .max_messages_per_batch(BATCH)
+        .expires(Duration::from_secs(30))
+        .heartbeat(Duration::from_secs(5))
+        .messages();
+    Ok(messages.await?)
 }
 
 /// Lets somebody else have the message now, instead of when its time to be acknowledged has run out.
