@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use chrono::Local;
 use clap::Args;
 use testbed::Durability;
@@ -44,7 +44,7 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
         return measure(&options, &Running::find()?).await;
     }
     let binaries = match &options.binaries {
-        Some(folder) => folder.clone(),
+        Some(folder) => folder.canonicalize().with_context(|| folder.display().to_string())?,
         None => up::build(options.release).await?,
     };
     let shop = Shop::start(ShopOptions {
