@@ -1,4 +1,4 @@
-//! What must be true of the whole shop once it is quiet: `failures.md` section B, as far as this goes.
+//! What must be true of the whole shop once it is quiet.
 
 use std::collections::BTreeMap;
 

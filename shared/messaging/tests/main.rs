@@ -1,6 +1,6 @@
 //! What the messaging core promises, on a real database and a real broker.
 //!
-//! Rows in doc comments are those of the table of failures in `docs/failures.md`.
+//! Rows in doc comments are those of the project's table of failures.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod common;
