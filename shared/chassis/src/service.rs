@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream;
 use axum::Router;
 use events::Owner;
@@ -39,6 +39,8 @@ pub struct Service {
     routes: Router,
     work: TaskTracker,
     shutdown: CancellationToken,
+    /// Whether it ends because a task of it did.
+    broken: CancellationToken,
     start: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -58,6 +60,7 @@ impl Service {
             routes: Router::new(),
             work: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            broken: CancellationToken::new(),
             start: Vec::new(),
         })
     }
@@ -102,10 +105,16 @@ impl Service {
         self.task(messaging::run_errand(db, errand, shutdown))
     }
 
-    /// A task that ends by itself takes the service with it: half a service would look healthy and do nothing.
     fn task(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        let (work, shutdown, name) = (self.work.clone(), self.shutdown.clone(), self.name);
-        let watched = async move {
+        let (work, watched) = (self.work.clone(), self.watch(task));
+        self.start.push(Box::new(move || drop(work.spawn(watched))));
+        self
+    }
+
+    /// A task that ends by itself takes the service with it: half a service would look healthy and do nothing.
+    fn watch(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+        let (shutdown, broken, name) = (self.shutdown.clone(), self.broken.clone(), self.name);
+        async move {
             let outcome = AssertUnwindSafe(task).catch_unwind().await;
             if !shutdown.is_cancelled() {
                 tracing::error!(
@@ -113,11 +122,10 @@ impl Service {
                     panicked = outcome.is_err(),
                     "a task ended, hence the service does"
                 );
+                broken.cancel();
                 shutdown.cancel();
             }
-        };
-        self.start.push(Box::new(move || drop(work.spawn(watched))));
-        self
+        }
     }
 
     /// Runs until SIGTERM or Ctrl-C, then drains.
@@ -134,26 +142,30 @@ impl Service {
         self.run_until_shutdown().await
     }
 
-    async fn run_until_shutdown(self) -> Result<()> {
+    async fn run_until_shutdown(mut self) -> Result<()> {
         let admin = admin::Admin {
             db: self.db.clone(),
             jetstream: self.jetstream.clone(),
-            hears: self.hears,
+            hears: self.hears.take(),
         };
         let public = listen(self.config.http_addr, "HTTP_ADDR").await?;
         let private = listen(self.config.admin_addr, "ADMIN_ADDR").await?;
-        self.start.into_iter().for_each(|start| start());
+        std::mem::take(&mut self.start).into_iter().for_each(|start| start());
         self.work.spawn(messaging::housekeeping::keep_house(
             self.db.clone(),
             self.shutdown.clone(),
         ));
-        let ending = async |shutdown: CancellationToken| shutdown.cancelled().await;
-        let served = axum::serve(public, surface(self.routes)).with_graceful_shutdown(ending(self.shutdown.clone()));
-        let watched = axum::serve(private, admin::routes(admin)).with_graceful_shutdown(ending(self.shutdown.clone()));
+        let routes = surface(std::mem::take(&mut self.routes));
+        for (listener, routes) in [(public, routes), (private, admin::routes(admin))] {
+            let shutdown = self.shutdown.clone().cancelled_owned();
+            let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown);
+            self.work.spawn(self.watch(async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "requests are no longer accepted");
+                }
+            }));
+        }
         tracing::info!(service = self.name, http = %self.config.http_addr, admin = %self.config.admin_addr, "started");
-        self.work.spawn(async move {
-            let _ = tokio::join!(served, watched);
-        });
         self.work.close();
         self.shutdown.cancelled().await;
         tracing::info!(service = self.name, "finishing what is under way");
@@ -166,6 +178,11 @@ impl Service {
         self.db.pool().close().await;
         tracing::info!(service = self.name, "stopped");
         self.telemetry.shut_down().await;
+        ensure!(
+            !self.broken.is_cancelled(),
+            "{}: a task ended by itself, see the log",
+            self.name
+        );
         Ok(())
     }
 }
