@@ -67,7 +67,8 @@ impl Wish {
         }
     }
 
-    fn body(&self) -> Value {
+    /// What is sent.
+    pub fn body(&self) -> Value {
         json!({
             "customer": { "id": "0198a8a0-0000-7000-8000-000000000001", "email": "ada@example.com" },
             "lines": [{ "sku": self.sku, "quantity": self.quantity }],

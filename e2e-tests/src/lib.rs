@@ -2,12 +2,14 @@
 //! ports and in a temporary folder, so that tests depend on nothing that happens to run here.
 
 pub mod audit;
+mod crash;
 mod customer;
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use messaging::provision::Settings;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
@@ -67,12 +69,39 @@ impl World {
 
     /// A shop of one's own, to break things in; `env` is `(service, variable, value)`.
     pub async fn open(env: &[(Service, &str, &str)]) -> Self {
-        Self::try_open(env)
+        Self::try_open(env, ShopOptions::default())
             .await
             .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
     }
 
-    async fn try_open(env: &[(Service, &str, &str)]) -> anyhow::Result<Self> {
+    /// A shop of one's own whose services reach database and broker through links that can be made to fail.
+    pub async fn open_linked(env: &[(Service, &str, &str)]) -> Self {
+        let options = ShopOptions {
+            proxied: true,
+            ..ShopOptions::default()
+        };
+        Self::try_open(env, options)
+            .await
+            .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
+    }
+
+    /// A shop of one's own whose broker gives up after so many deliveries, each of so long.
+    pub async fn open_impatient(ack_wait: Duration, max_deliver: i64) -> Self {
+        let provision = Settings {
+            ack_wait,
+            max_deliver,
+            ..Settings::default()
+        };
+        let options = ShopOptions {
+            provision,
+            ..ShopOptions::default()
+        };
+        Self::try_open(&[], options)
+            .await
+            .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
+    }
+
+    async fn try_open(env: &[(Service, &str, &str)], options: ShopOptions) -> anyhow::Result<Self> {
         let viewer = Viewer::start(trace_viewer::Options::on_free_ports()).await?;
         let otlp = format!("http://{}", viewer.otlp_addr());
         let mut env: Vec<_> = env
@@ -84,7 +113,7 @@ impl World {
         let shop = Shop::start(ShopOptions {
             env,
             otlp: Some(otlp),
-            ..ShopOptions::default()
+            ..options
         })
         .await?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
@@ -175,7 +204,7 @@ impl World {
                 jetstream.delete_consumer_from_stream(service.name(), *stream).await?;
             }
         }
-        xtask::shop::provision(&self.shop.nats().url(), 1).await
+        xtask::shop::provision(&self.shop.nats().url(), &Settings::default()).await
     }
 
     /// Awaits a condition; its errors (a service may be down) only count when patience runs out.

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
-/// Row 30 of the failure table.
+/// Row 30: of five hundred buyers of a hundred pieces exactly a hundred get one, and nobody else pays.
 #[test]
 fn five_hundred_buyers_of_a_hundred_pieces_get_exactly_a_hundred() {
     run(async {

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use crate::looks::{assert_told, ended};
 
-/// The customer changes their mind at every stage. Services stand still so that the stage is certain.
+/// Row 32: an order that is called off before, while or after it is charged ends with nothing charged or everything
+/// refunded.
+///
+/// Services stand still so that the stage is certain.
 #[test]
 fn an_order_can_be_cancelled_at_every_stage_before_it_is_shipped() {
     run(async {
@@ -126,7 +129,7 @@ fn a_wish_to_cancel_that_crosses_the_parcel_is_rejected() {
     });
 }
 
-/// Row 33 of the failure table: nobody answers, and the deadline in the database resolves the saga.
+/// Row 33: when nobody answers, the deadline in the database resolves the saga.
 #[test]
 fn an_overdue_order_is_given_up_and_undone() {
     run(async {

@@ -129,7 +129,7 @@ fn a_gateway_that_stays_down_times_the_payment_out() {
     });
 }
 
-/// Row 28 of the failure table.
+/// Row 28: a charge whose answer was lost is found at the gateway, and not made again.
 #[test]
 fn a_charge_whose_answer_was_lost_is_found_and_not_made_again() {
     run(async {
@@ -182,6 +182,7 @@ fn an_undeliverable_order_is_refunded_released_and_cancelled() {
     });
 }
 
+/// Row 29: twenty requests at once under one key are one order.
 #[test]
 fn a_repeated_request_with_one_key_is_one_order() {
     run(async {

@@ -20,7 +20,11 @@ fn wish(number: usize) -> Wish {
 }
 
 /// Sends `orders` at fifty a second, while `meanwhile` breaks something.
-async fn under_load(world: &World, orders: usize, meanwhile: impl Future<Output = anyhow::Result<()>>) -> Vec<Uuid> {
+pub(crate) async fn under_load(
+    world: &World,
+    orders: usize,
+    meanwhile: impl Future<Output = anyhow::Result<()>>,
+) -> Vec<Uuid> {
     let ticks = tokio::time::interval(Duration::from_millis(20));
     let paced = stream::unfold((ticks, 0), |(mut ticks, number)| async move {
         ticks.tick().await;
@@ -40,7 +44,7 @@ async fn under_load(world: &World, orders: usize, meanwhile: impl Future<Output 
 }
 
 /// Waits until so many orders were accepted.
-async fn accepted(world: &World, orders: i64) -> anyhow::Result<()> {
+pub(crate) async fn accepted(world: &World, orders: i64) -> anyhow::Result<()> {
     let pool = world.pool(Service::Order).await?;
     let what = format!("{orders} orders are accepted");
     let looked = world.until(&what, || async {
@@ -52,7 +56,7 @@ async fn accepted(world: &World, orders: i64) -> anyhow::Result<()> {
     looked.await
 }
 
-async fn all_end_well(world: &World, placed: Vec<Uuid>) {
+pub(crate) async fn all_end_well(world: &World, placed: Vec<Uuid>) {
     for id in &placed {
         world.ended(*id).await;
     }
@@ -91,7 +95,7 @@ fn any_service_killed_under_load_and_started_again_loses_and_doubles_nothing() {
     });
 }
 
-/// Row 9 of the failure table.
+/// Row 9: a broker that is killed under load and comes back, twice, has lost nothing, and every order is accepted.
 #[test]
 fn a_broker_killed_under_load_and_started_again_loses_nothing_and_refuses_nobody() {
     run(async {
@@ -110,7 +114,7 @@ fn a_broker_killed_under_load_and_started_again_loses_nothing_and_refuses_nobody
     });
 }
 
-/// Row 13 of the failure table: all six databases at once.
+/// Row 13: all six databases stop at once under load and start again, and nothing is lost.
 #[test]
 fn databases_that_stop_at_once_and_start_again_lose_nothing() {
     run(async {
@@ -126,7 +130,8 @@ fn databases_that_stop_at_once_and_start_again_lose_nothing() {
     });
 }
 
-/// The gateway's book survives, so a retry under the same key finds what it charged.
+/// Row 28: a gateway that is killed under load and comes back finds what it charged under the same keys, and charges
+/// nobody twice.
 #[test]
 fn a_gateway_killed_under_load_and_started_again_charges_nobody_twice() {
     run(async {

@@ -2,10 +2,21 @@
 //!
 //! One binary, so that all chains share one shop.
 
+mod amnesia;
+mod audit;
 mod buyers;
 mod cancellations;
 mod chains;
+mod chaos;
+mod clocks;
+mod crashes;
+mod dead_letters;
 mod deliveries;
+mod disorder;
+mod edge;
 mod faults;
 mod looks;
+mod partitions;
+mod rollouts;
+mod sagas;
 mod traces;

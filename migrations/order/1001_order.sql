@@ -20,14 +20,25 @@ create table orders (
     pay_by          timestamptz not null,
     -- When the sweeper is to look at it; null once it cannot be overdue any more.
     due_at          timestamptz,
+    -- What the order waits for: another service, or a parcel on its way; null once nothing is owed any more.
+    waits_for       text        check (waits_for in ('SERVICES', 'PARCEL')),
+    -- Since when that takes too long bit by bit; in the future while the customer may still pay.
+    waits_since     timestamptz,
     traceparent     text,
     tracestate      text,
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now()
 ) with (fillfactor = 80);
 create index orders_due on orders (due_at) where due_at is not null;
+create index orders_open on orders (state, waits_for, waits_since) where waits_since is not null;
 create index orders_by_customer on orders (customer_id, id desc);
 create index orders_by_state on orders (state, id desc);
+
+-- Whether an order has stood still for longer than it may, so that a human has to look at it.
+create function needs_attention(waits_for text, waits_since timestamptz, services_within_ms bigint,
+                                parcel_within_ms bigint) returns boolean language sql stable
+    return coalesce(waits_since + case waits_for when 'PARCEL' then parcel_within_ms else services_within_ms end
+                                  * interval '1 millisecond' <= now(), false);
 
 -- Every event an order heard or told, and each step of its state: the timeline and the saga.
 create table timeline (

@@ -1,5 +1,8 @@
 //! The commands that need the services.
 
+mod audit;
+mod chaos;
+mod dead_letters;
 mod down;
 mod ink;
 mod load;
@@ -18,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use messaging::provision::Settings;
 use reqwest::Client;
 use xtask::shop;
 
@@ -35,6 +39,12 @@ pub(crate) enum Command {
     Order(order::Options),
     /// Places many orders, waits until all are through, and tells what that took.
     Load(load::Options),
+    /// Checks what must be true across all services, one line each; exits with 1 on any breach.
+    Audit(audit::Options),
+    /// Breaks a shop of its own in every way there is, under load, and tells whether it stayed sound.
+    Chaos(chaos::Options),
+    /// Shows what could not be handled, and has it tried again or discarded.
+    DeadLetters(dead_letters::Options),
     /// Creates the streams and durables in a broker, or brings them up to date.
     Provision(Provision),
 }
@@ -48,6 +58,9 @@ impl Command {
             Self::Logs(options) => logs::run(options).await,
             Self::Order(options) => order::run(options).await,
             Self::Load(options) => load::run(options).await,
+            Self::Audit(options) => audit::run(options).await,
+            Self::Chaos(options) => chaos::run(options).await,
+            Self::DeadLetters(options) => dead_letters::run(options).await,
             Self::Provision(options) => options.run().await,
         }
     }
@@ -70,7 +83,11 @@ pub(crate) struct Provision {
 
 impl Provision {
     async fn run(self) -> Result<ExitCode> {
-        shop::provision(&self.nats_url, self.replicas).await?;
+        let settings = Settings {
+            replicas: self.replicas,
+            ..Settings::default()
+        };
+        shop::provision(&self.nats_url, &settings).await?;
         println!("Streams and durables are as they should be.");
         Ok(ExitCode::SUCCESS)
     }

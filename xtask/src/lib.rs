@@ -26,4 +26,9 @@
 //! The binaries are those beside the test's own: `cargo build --workspace --bins` comes first.
 
 #[cfg(feature = "shop")]
+pub mod audit;
+#[cfg(feature = "shop")]
+pub mod chaos;
+pub mod failures;
+#[cfg(feature = "shop")]
 pub mod shop;

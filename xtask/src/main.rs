@@ -28,6 +28,12 @@ enum Command {
     Test,
     /// Renews the committed description of every SQL query; `cargo prepare` works while services do not compile.
     Prepare(prepare::Options),
+    /// Writes docs/failures.md from the list of failures and the tests that prove them.
+    Failures {
+        /// Changes nothing, and fails if the page is out of date or a row is neither proven nor excused.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 #[tokio::main]
@@ -37,6 +43,7 @@ async fn main() -> ExitCode {
         Command::Shop(command) => command.run().await,
         Command::Test => ci::run(),
         Command::Prepare(options) => prepare::run(options).await,
+        Command::Failures { check } => failures(check),
     };
     match outcome {
         Ok(code) => code,
@@ -45,4 +52,9 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn failures(only_check: bool) -> anyhow::Result<ExitCode> {
+    let complete = xtask::failures::run(&workspace::root()?, only_check)?;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

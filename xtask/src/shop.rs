@@ -1,9 +1,12 @@
 //! A whole shop: its servers, its services and the sandbox gateway, as real processes.
 
+mod faults;
 mod launch;
+mod links;
 mod options;
 mod provision;
 mod quiet;
+mod replicas;
 mod seed;
 mod service;
 
@@ -17,9 +20,11 @@ use reqwest::Client;
 use testbed::{Nats, Postgres, Process};
 
 use launch::Launch;
+use links::Links;
 use options::{Addresses, Home};
 pub use options::{GATEWAY_PORT, Ports, ShopOptions};
 pub use provision::provision;
+pub use replicas::Replica;
 pub use service::Service;
 
 /// How long a program may take until it is ready.
@@ -36,7 +41,9 @@ pub struct Shop {
     // Dropped in this order: programs, servers, folder.
     programs: BTreeMap<&'static str, Process>,
     addresses: Addresses,
+    options: ShopOptions,
     client: Client,
+    links: Option<Links>,
     nats: Nats,
     postgres: Postgres,
     home: Home,
@@ -55,18 +62,24 @@ impl Shop {
         )?;
         let databases = Service::ALL.map(Service::database);
         try_join_all(databases.iter().map(|name| postgres.create_database(name))).await?;
-        provision(&nats.url(), 1).await?;
+        provision(&nats.url(), &options.provision).await?;
 
+        let links = match options.proxied {
+            true => Some(Links::open(&postgres, &nats).await?),
+            false => None,
+        };
         progress("Starting the services.");
         let mut shop = Self {
             programs: BTreeMap::new(),
             addresses: Addresses::of(options.ports)?,
+            options: options.clone(),
             client: client()?,
+            links,
             nats,
             postgres,
             home,
         };
-        shop.programs = shop.launch(&options).await?;
+        shop.programs = shop.launch().await?;
         try_join_all(shop.programs.keys().map(|name| shop.ready(name))).await?;
         if options.seed {
             seed::seed(&shop, progress).await?;
@@ -74,20 +87,24 @@ impl Shop {
         Ok(shop)
     }
 
-    async fn launch(&self, options: &ShopOptions) -> Result<BTreeMap<&'static str, Process>> {
-        let binaries = match &options.binaries {
-            Some(folder) => folder.clone(),
-            None => options::binaries()?,
-        };
-        let launch = Launch {
-            binaries,
-            options,
-            addresses: &self.addresses,
-            home: &self.home,
-        };
+    async fn launch(&self) -> Result<BTreeMap<&'static str, Process>> {
+        let launch = self.launching()?;
         let services = Service::ALL.iter().map(|service| launch.service(self, *service));
         let (gateway, services) = tokio::try_join!(launch.gateway(), try_join_all(services))?;
         Ok(services.into_iter().chain([gateway]).collect())
+    }
+
+    fn launching(&self) -> Result<Launch<'_>> {
+        let binaries = match &self.options.binaries {
+            Some(folder) => folder.clone(),
+            None => options::binaries()?,
+        };
+        Ok(Launch {
+            binaries,
+            options: &self.options,
+            addresses: &self.addresses,
+            home: &self.home,
+        })
     }
 
     /// The address of a service's API.

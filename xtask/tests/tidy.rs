@@ -148,6 +148,27 @@ fn sql_is_in_the_store_of_a_service_and_nowhere_else_in_it() {
     none_breaks("the only SQL of a service is in its store", lines_with(elsewhere, &sql));
 }
 
+/// Row 44: SQL is text of the program: sqlx takes nothing else without `AssertSqlSafe`, which nothing that is shipped says.
+#[test]
+fn sql_is_never_put_together_from_text() {
+    let mut sources = shipped();
+    // It makes the databases of tests, under names of its own.
+    sources.retain(|source| !source.path.starts_with("shared/testbed/"));
+    none_breaks(
+        "whatever comes from outside is bound, never made into SQL",
+        lines_with(
+            &sources,
+            &[
+                "AssertSqlSafe",
+                "QueryBuilder",
+                "format!(\"select",
+                "format!(\"insert",
+                "format!(\"update",
+            ],
+        ),
+    );
+}
+
 #[test]
 fn only_the_messaging_core_opens_transactions() {
     let opening = lines_with(&outside_messaging(shipped()), &[".begin("]);
@@ -215,4 +236,15 @@ fn a_test_waits_for_a_condition_and_not_for_time() {
         "a test looks again in a loop until a condition holds, or says above why time is meant",
         sleeping,
     );
+}
+
+#[test]
+fn every_failure_is_proven_or_excused_and_the_page_says_so() {
+    let failures = xtask::failures::Failures::read(&root()).unwrap();
+    none_breaks(
+        "a row of the failures has a test that names it, or an excuse, and not both",
+        failures.gaps(),
+    );
+    let page = fs::read_to_string(root().join(xtask::failures::PAGE)).unwrap_or_default();
+    assert!(page == failures.page(), "out of date: cargo shop failures writes it");
 }

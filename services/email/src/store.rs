@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use events::{Customer, Event, Line, OrderCancelled, OrderConfirmed, OrderShipped};
 use messaging::{Envelope, Journal, Touched, Tx, WorkingSet, all_saved};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use uuid::Uuid;
 
@@ -242,7 +242,7 @@ pub struct Due {
 }
 
 /// Leases up to `limit` messages that are due, skipping what others take right now.
-pub async fn take_due(tx: &mut Tx, lease: Duration, limit: i64) -> sqlx::Result<Vec<Due>> {
+pub async fn take_due(session: &mut PgConnection, lease: Duration, limit: i64) -> sqlx::Result<Vec<Due>> {
     let rows = sqlx::query!(
         r#"
         with due as materialized (
@@ -261,7 +261,7 @@ pub async fn take_due(tx: &mut Tx, lease: Duration, limit: i64) -> sqlx::Result<
         lease.as_millis() as f64,
         limit,
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(session)
     .await?;
     let due = rows.into_iter().map(|row| Due {
         order_id: row.order_id,
@@ -284,11 +284,11 @@ pub async fn take_due(tx: &mut Tx, lease: Duration, limit: i64) -> sqlx::Result<
 }
 
 /// How long until the next message is due.
-pub async fn next_due(pool: &PgPool) -> sqlx::Result<Option<Duration>> {
+pub async fn next_due(session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
     let seconds = sqlx::query_scalar!(
         "select extract(epoch from min(due_at) - now())::float8 from notifications where state = 'PENDING'"
     )
-    .fetch_one(pool)
+    .fetch_one(session)
     .await?;
     Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
 }

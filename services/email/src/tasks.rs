@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use messaging::{Db, Decisions, Errand, Touched, Tx};
+use messaging::fault_points::reach;
+use messaging::{Decisions, Errand, Touched};
+use sqlx::PgConnection;
 use telemetry::TraceContext;
 
 use crate::clients::{Mail, Mailer, Undelivered};
@@ -32,8 +34,8 @@ impl Errand for SendMail {
 
     const NAME: &'static str = "send mail";
 
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Due>> {
-        store::take_due(tx, LEASE, limit).await
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Due>> {
+        store::take_due(session, LEASE, limit).await
     }
 
     /// A crash after the hand-over and before the settlement sends the message again, with the same id.
@@ -46,10 +48,12 @@ impl Errand for SendMail {
             to: due.recipient.customer.email.clone(),
             rendered: templates::render(order_id, &due.recipient, &due.content),
         };
+        reach("mail.unsent").await?;
         let outcome = match self.mailer.send(&mail).await {
             Ok(()) => Outcome::Delivered,
             Err(reason) => after(&due, &reason),
         };
+        reach("mail.sent").await?;
         let settle = move |mailroom: &mut Mailroom| ((), mailroom.settle(order_id, template, outcome));
         Ok(decisions.decide(Touched::order(order_id), settle).await?)
     }
@@ -58,8 +62,8 @@ impl Errand for SendMail {
         &due.trace
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
-        store::next_due(db.pool()).await
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        store::next_due(session).await
     }
 }
 

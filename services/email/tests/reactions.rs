@@ -98,7 +98,7 @@ async fn a_message_keeps_the_trace_of_the_event_that_asked_for_it() {
         (Placed, envelope(&events::OrderPlaced::TYPE.to_string(), &parent("b"))),
     ];
     for (event, envelope) in heard {
-        let mut tx = pool.begin().await.unwrap();
+        let mut tx = messaging::Db::new(pool.clone()).begin().await.unwrap();
         let mut mailroom = Mailroom::load(&mut tx, &Touched::order(story.order_id)).await.unwrap();
         story.tell(&mut mailroom, event);
         let journal = Journal {

@@ -32,7 +32,7 @@ fn fresh_folder() -> std::path::PathBuf {
 }
 
 async fn take(pool: &PgPool, errand: &SendMail) -> Vec<Due> {
-    let mut tx = pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(pool.clone()).begin().await.unwrap();
     let due = errand.take(&mut tx, 100).await.unwrap();
     tx.commit().await.unwrap();
     due

@@ -154,11 +154,7 @@ fn faults(product: &Product) -> Vec<FieldError> {
     let sku_ok = (1..=64).contains(&sku.len()) && sku.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let checks = [
         (sku_ok, "sku", "must be 1 to 64 letters, digits, '-', '_' or '.'"),
-        (
-            (1..=200).contains(&name.trim().chars().count()),
-            "name",
-            "must be 1 to 200 characters",
-        ),
+        (is_text(name), "name", "must be 1 to 200 characters on one line"),
         (
             (1..=100_000_000).contains(price),
             "price",
@@ -176,6 +172,10 @@ fn faults(product: &Product) -> Vec<FieldError> {
         .collect()
 }
 
+fn is_text(text: &str) -> bool {
+    (1..=200).contains(&text.trim().chars().count()) && !text.chars().any(char::is_control)
+}
+
 /// Pieces that came or went by hand.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,16 +189,16 @@ async fn adjust_stock(
     Path(sku): Path<String>,
     Json(Adjustment { delta, reason }): Json<Adjustment>,
 ) -> Result<Json<ProductView>, ApiError> {
-    if delta == 0 || delta.abs() > 1_000_000_000 {
+    if !(1..=1_000_000_000).contains(&delta.unsigned_abs()) {
         return Err(ApiError::invalid(vec![FieldError::new(
             "delta",
             "must be between ±1 and ±1000000000",
         )]));
     }
-    if !(1..=200).contains(&reason.trim().chars().count()) {
+    if !is_text(&reason) {
         return Err(ApiError::invalid(vec![FieldError::new(
             "reason",
-            "must be 1 to 200 characters",
+            "must be 1 to 200 characters on one line",
         )]));
     }
     let touched = Touched::key(sku.clone());
@@ -229,11 +229,13 @@ fn refused_wish(refusal: Refusal) -> ApiError {
 
 /// What somebody would like to order.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StockCheck {
     lines: Vec<WantedLine>,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WantedLine {
     sku: String,
     quantity: i64,
@@ -263,6 +265,14 @@ async fn check_stock(
         return Err(ApiError::invalid(vec![FieldError::new(
             "lines",
             "must be 1 to 100 lines",
+        )]));
+    }
+    let many = lines.iter().position(|line| !(1..=1_000_000).contains(&line.quantity));
+    if let Some(index) = many {
+        let field = format!("lines[{index}].quantity");
+        return Err(ApiError::invalid(vec![FieldError::new(
+            field,
+            "must be between 1 and 1000000",
         )]));
     }
     let skus: Vec<String> = lines.iter().map(|line| line.sku.clone()).collect();

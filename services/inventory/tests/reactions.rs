@@ -220,7 +220,7 @@ async fn a_refund_after_shipping_takes_nothing_back_into_stock() {
     );
 }
 
-/// Row 30 of the failure table, at the level of one service; e2e-tests do it through the whole shop.
+/// Row 30: of five hundred orders for a hundred pieces inventory accepts exactly a hundred and refuses the others.
 #[tokio::test]
 async fn five_hundred_buyers_of_a_hundred_pieces_get_exactly_a_hundred() {
     let house = House::with_tea(100).await;

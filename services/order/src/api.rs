@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use chassis::{ApiError, ETag, FieldError, Json, Page, PageRequest, Path, Query};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use events::CancelReason;
 use messaging::{Db, Decisions, Touched};
 use serde::Deserialize;
@@ -20,9 +20,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::clients::Inventory;
-use crate::domain::{Cancellation, Orders};
+use crate::domain::{Cancellation, Orders, Patience};
 use crate::store::{self, Filter};
 use views::{OrderView, SagaView};
+
+pub(crate) use views::STATES;
 
 /// What the handlers need.
 pub struct App {
@@ -34,6 +36,8 @@ pub struct App {
     pub inventory: Inventory,
     /// How long an order may stay unpaid.
     pub pay_within: Duration,
+    /// How long an order may stand still.
+    pub patience: Patience,
 }
 
 /// The routes of the order service.
@@ -68,6 +72,8 @@ struct ListRequest {
     created_after: Option<DateTime<Utc>>,
     limit: Option<String>,
     cursor: Option<Uuid>,
+    #[serde(default)]
+    needs_attention: bool,
 }
 
 async fn list_orders(
@@ -81,17 +87,25 @@ async fn list_orders(
         created_after,
         limit,
         cursor,
+        needs_attention,
     } = request;
     let limit = PageRequest::of(limit.as_deref())?.limit()?;
     if status.as_deref().is_some_and(|status| !views::STATES.contains(&status)) {
         let reason = format!("must be one of {}", views::STATES.join(", "));
         return Err(ApiError::invalid(vec![FieldError::new("status", reason)]));
     }
+    if created_after.is_some_and(|time| !(0..=9_999).contains(&time.year())) {
+        return Err(ApiError::invalid(vec![FieldError::new(
+            "created_after",
+            "must be within the years 0000 to 9999",
+        )]));
+    }
     let filter = Filter {
         status,
         customer_id,
         created_after,
         after: cursor,
+        stuck: needs_attention.then_some(app.patience),
     };
     let orders = store::orders(app.db.pool(), &filter, limit + 1).await?;
     let items = orders.iter().map(OrderView::of).collect();
@@ -125,7 +139,8 @@ async fn cancel_order(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Resu
 async fn show_saga(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<Json<SagaView>, ApiError> {
     let order = store::order(app.db.pool(), id).await?.ok_or_else(unknown_order)?;
     let timeline = store::timeline(app.db.pool(), id).await?;
-    Ok(Json(SagaView::of(&order, &timeline)))
+    let stuck = store::is_stuck(app.db.pool(), id, &app.patience).await?;
+    Ok(Json(SagaView::of(&order, &timeline, stuck)))
 }
 
 async fn show_timeline(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<Json<Value>, ApiError> {

@@ -1,31 +1,22 @@
 //! What the order service asks of others while a client waits: prices and stock.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use chassis::client;
+use chassis::{Breaker, client};
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::domain::{Offer, WishedLine};
 
-/// After so many failures in a row, inventory is left alone for a while.
-const FAILURES: u32 = 5;
-/// For how long.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// The inventory service, asked with a budget.
 pub struct Inventory {
     client: Client,
     url: Url,
     budget: Duration,
-    failures: AtomicU32,
-    /// Milliseconds since `started` before which it is left alone.
-    open_until: AtomicU32,
-    started: Instant,
+    breaker: Breaker,
 }
 
 #[derive(Deserialize)]
@@ -40,21 +31,20 @@ impl Inventory {
             client: client::client(budget)?,
             url: url.join("/v1/stock-checks").context("INVENTORY_URL")?,
             budget,
-            failures: AtomicU32::new(0),
-            open_until: AtomicU32::new(0),
-            started: Instant::now(),
+            breaker: Breaker::before("inventory"),
         })
     }
 
-    /// Prices and stock of these articles by sku, or none when inventory does not answer in time.
+    /// Prices and stock of these articles by sku, or none when inventory does not answer in time. While it does not,
+    /// nobody waits for it: one request a second tries.
     pub async fn offers(&self, lines: &[WishedLine]) -> Option<BTreeMap<String, Offer>> {
-        if self.now() < self.open_until.load(Ordering::Relaxed) {
+        if self.breaker.admit(1, Instant::now()) == 0 {
             return None;
         }
         let answer = tokio::time::timeout(self.budget, self.ask(lines)).await;
         match answer.map_err(anyhow::Error::from).and_then(|answer| answer) {
             Ok(checked) => {
-                self.failures.store(0, Ordering::Relaxed);
+                self.breaker.answered(Instant::now());
                 Some(
                     checked
                         .items
@@ -64,7 +54,11 @@ impl Inventory {
                 )
             }
             Err(error) => {
-                self.count_failure(&error);
+                self.breaker.unanswered(Instant::now());
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "no answer from inventory, using the local catalogue"
+                );
                 None
             }
         }
@@ -82,25 +76,5 @@ impl Inventory {
             .build()?;
         let response = client::send(&self.client, request, "inventory", "/v1/stock-checks").await?;
         Ok(response.error_for_status()?.json().await?)
-    }
-
-    /// A circuit breaker: while it is open nobody waits for a service that is down.
-    fn count_failure(&self, error: &anyhow::Error) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures >= FAILURES {
-            self.open_until
-                .store(self.now() + PAUSE.as_millis() as u32, Ordering::Relaxed);
-        }
-        if failures == 1 || failures == FAILURES {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                failures,
-                "inventory does not answer, using the local catalogue"
-            );
-        }
-    }
-
-    fn now(&self) -> u32 {
-        self.started.elapsed().as_millis() as u32
     }
 }

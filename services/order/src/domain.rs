@@ -16,7 +16,7 @@ use telemetry::TraceContext;
 use uuid::Uuid;
 
 pub use placing::{Offer, Priced, Refused, StockCheck, Wish, WishedLine};
-pub use saga::{Step, StepState};
+pub use saga::{Patience, Step, StepState, Waits};
 
 /// The orders that a batch touches, and what else the service knows.
 #[derive(Debug)]

@@ -21,22 +21,26 @@ pub use config::Config;
 pub static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| messaging::migrations(sqlx::migrate!("../../migrations/order")));
 
-/// The service assembled: routes, reactions, relay, and the sweeper of overdue orders.
+/// The service assembled: routes, reactions, relay, the sweeper of overdue orders, and the gauges of sagas.
 pub async fn service(config: Config) -> anyhow::Result<Service> {
     let service = Service::start("order", &config.chassis, &MIGRATIONS).await?;
+    let patience = config.patience();
     let budget = Duration::from_millis(config.stock_check_timeout_ms);
     let app = api::App {
         db: service.db(),
         decisions: service.decisions(),
         inventory: clients::Inventory::at(&config.inventory_url, budget)?,
         pay_within: Duration::from_millis(config.pay_within_ms),
+        patience,
     };
     let sweep = tasks::CancelOverdue {
         decisions: app.decisions.clone(),
     };
+    let db = service.db();
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
         .publish_as(Owner::Order)
-        .run_errand(sweep))
+        .run_errand(sweep)
+        .run_task(|shutdown| tasks::measure_sagas(db, patience, shutdown)))
 }

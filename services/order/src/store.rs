@@ -9,12 +9,12 @@ use chrono::{DateTime, Utc};
 use events::{Address, Customer, Line};
 use messaging::{Journal, Touched, Tx, WorkingSet};
 use serde::Serialize;
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use uuid::Uuid;
 
-use crate::domain::{Answer, Facts, Offer, Order, Orders, StockCheck};
+use crate::domain::{Answer, Facts, Offer, Order, Orders, Patience, StockCheck};
 
 impl WorkingSet for Orders {
     /// Locks the orders in order of their ids; idempotency keys are only ever added.
@@ -144,6 +144,8 @@ pub struct Filter {
     pub created_after: Option<DateTime<Utc>>,
     /// Only those older than this one.
     pub after: Option<Uuid>,
+    /// Only those that have stood still for longer than this.
+    pub stuck: Option<Patience>,
 }
 
 /// Orders, newest first.
@@ -162,6 +164,9 @@ async fn select(pool: &PgPool, filter: &Filter, id: Option<Uuid>, limit: i64) ->
         where ($1::uuid is null or id = $1) and ($2::text is null or state = $2)
           and ($3::uuid is null or customer_id = $3) and ($4::timestamptz is null or created_at > $4)
           and ($5::uuid is null or id < $5)
+          and ($7::bigint is null or id in (
+              select id from orders where waits_since is not null and needs_attention(waits_for, waits_since, $7, $8)
+          ))
         order by id desc limit $6
         "#,
         id,
@@ -170,6 +175,8 @@ async fn select(pool: &PgPool, filter: &Filter, id: Option<Uuid>, limit: i64) ->
         filter.created_after,
         filter.after,
         limit,
+        filter.stuck.map(|patience| milliseconds(patience.services)),
+        filter.stuck.map(|patience| milliseconds(patience.parcel)),
     );
     Ok(rows
         .fetch_all(pool)
@@ -177,6 +184,47 @@ async fn select(pool: &PgPool, filter: &Filter, id: Option<Uuid>, limit: i64) ->
         .into_iter()
         .map(OrderRow::into_order)
         .collect())
+}
+
+/// Whether an order has stood still for longer than it may.
+pub async fn is_stuck(pool: &PgPool, id: Uuid, patience: &Patience) -> sqlx::Result<bool> {
+    let stuck = sqlx::query_scalar!(
+        r#"select needs_attention(waits_for, waits_since, $2, $3) as "stuck!" from orders where id = $1"#,
+        id,
+        milliseconds(patience.services),
+        milliseconds(patience.parcel),
+    );
+    Ok(stuck.fetch_optional(pool).await?.unwrap_or(false))
+}
+
+/// How many sagas are under way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The state of their orders.
+    pub state: String,
+    /// How many there are.
+    pub all: i64,
+    /// How many of them have stood still for longer than they may.
+    pub stuck: i64,
+}
+
+/// The sagas that are under way, by state; reads their index alone, however many orders there are.
+pub async fn open_sagas(pool: &PgPool, patience: &Patience) -> sqlx::Result<Vec<Open>> {
+    sqlx::query_as!(
+        Open,
+        r#"
+        select state, count(*) as "all!", count(*) filter (where needs_attention(waits_for, waits_since, $1, $2)) as "stuck!"
+        from orders where waits_since is not null group by state order by state
+        "#,
+        milliseconds(patience.services),
+        milliseconds(patience.parcel),
+    )
+    .fetch_all(pool)
+    .await
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What was answered under a key, if it was used before.
@@ -245,18 +293,18 @@ pub async fn timeline(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Vec<Timelin
 }
 
 /// Takes overdue orders for half a minute; another replica skips them meanwhile.
-pub async fn take_overdue(tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<(Uuid, TraceContext)>> {
+pub async fn take_overdue(session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<(Uuid, TraceContext)>> {
     let rows = sqlx::query!(
         r#"
         update orders set due_at = now() + interval '30 seconds'
-        where id in (
+        where id = any (array(
             select id from orders where due_at <= now() order by due_at for update skip locked limit $1
-        )
+        ))
         returning id, traceparent, tracestate
         "#,
         limit,
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(session)
     .await?;
     let taken = rows.into_iter().map(|row| {
         (
@@ -268,14 +316,14 @@ pub async fn take_overdue(tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<(Uuid, Tr
 }
 
 /// How long until the next order is overdue.
-pub async fn next_overdue(pool: &PgPool) -> sqlx::Result<Option<Duration>> {
+pub async fn next_overdue(session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
     let milliseconds = sqlx::query_scalar!(
         r#"
         select (extract(epoch from due_at - clock_timestamp()) * 1000)::bigint as "ms!"
         from orders where due_at is not null order by due_at limit 1
         "#
     )
-    .fetch_optional(pool)
+    .fetch_optional(session)
     .await?;
     Ok(milliseconds.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs())))
 }

@@ -1,13 +1,17 @@
-//! What the order service does unasked: it gives up orders that were not paid in time.
+//! What the order service does unasked: it gives up orders that were not paid in time, and counts those that are stuck.
 
 use std::time::Duration;
 
 use events::CancelReason;
-use messaging::{Db, Decisions, Errand, Touched, Tx};
+use messaging::{Db, Decisions, Errand, Touched};
+use opentelemetry::KeyValue;
+use sqlx::PgConnection;
 use telemetry::TraceContext;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::domain::Orders;
+use crate::api::STATES;
+use crate::domain::{Orders, Patience};
 use crate::store;
 
 /// Asks for the cancellation of overdue orders; the deadline is in the database, so it survives anything.
@@ -21,8 +25,8 @@ impl Errand for CancelOverdue {
 
     const NAME: &'static str = "cancel overdue order";
 
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Self::Job>> {
-        store::take_overdue(tx, limit).await
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Self::Job>> {
+        store::take_overdue(session, limit).await
     }
 
     async fn perform(&self, (id, _): Self::Job) -> anyhow::Result<()> {
@@ -43,7 +47,45 @@ impl Errand for CancelOverdue {
         trace
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
-        store::next_overdue(db.pool()).await
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        store::next_overdue(session).await
+    }
+}
+
+/// Between two counts of the sagas.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows how many sagas are under way in each state, and how many of them need a human, until shutdown.
+pub async fn measure_sagas(db: Db, patience: Patience, shutdown: CancellationToken) {
+    let meter = telemetry::metrics::meter();
+    let (open, stuck) = (
+        meter.u64_gauge("shop.sagas.open").build(),
+        meter.u64_gauge("shop.sagas.stuck").build(),
+    );
+    let mut known_stuck = 0;
+    while !shutdown.is_cancelled() {
+        match store::open_sagas(db.pool(), &patience).await {
+            Ok(counts) => {
+                for state in STATES {
+                    let count = counts.iter().find(|count| count.state == state);
+                    let label = [KeyValue::new("state", state)];
+                    open.record(count.map_or(0, |count| count.all.unsigned_abs()), &label);
+                    stuck.record(count.map_or(0, |count| count.stuck.unsigned_abs()), &label);
+                }
+                let now_stuck: i64 = counts.iter().map(|count| count.stuck).sum();
+                if now_stuck > known_stuck {
+                    tracing::error!(
+                        orders = now_stuck,
+                        "orders stand still: GET /v1/orders?needs_attention=true"
+                    );
+                }
+                known_stuck = now_stuck;
+            }
+            Err(error) => tracing::warn!(%error, "cannot count the sagas"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
     }
 }

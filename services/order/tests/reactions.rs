@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use chrono::Utc;
 use events::{
-    CancelReason, Draft, InventoryReleased, InventoryReserved, OrderDelivered, PaymentDeclined, PaymentSucceeded,
-    ProductListed, StockLevelChanged,
+    CancelReason, Draft, InventoryCommitted, InventoryReleased, InventoryReserved, OrderDelivered, PaymentDeclined,
+    PaymentSucceeded, ProductListed, ShipmentScheduled, StockLevelChanged,
 };
 use messaging::{Db, Decisions, Envelope, Errand, Touched};
-use order::domain::{Order, Orders, Priced, State, StockCheck, Wish};
+use order::domain::{Order, Orders, Patience, Priced, State, StockCheck, Wish};
+use order::store::Open;
 use order::{MIGRATIONS, reactions, store, tasks::CancelOverdue};
 use serde_json::json;
 use sqlx::PgPool;
@@ -18,19 +19,14 @@ use uuid::Uuid;
 
 struct Shop {
     pool: PgPool,
-    db: Db,
     decisions: Decisions<Orders>,
 }
 
 impl Shop {
     async fn open() -> Self {
         let pool = testbed::database(&MIGRATIONS).await;
-        let db = Db::new(pool.clone());
-        Self {
-            pool,
-            decisions: Decisions::start(db.clone()),
-            db,
-        }
+        let decisions = Decisions::start(Db::new(pool.clone()));
+        Self { pool, decisions }
     }
 
     /// Places an order that is to be paid within so long.
@@ -78,6 +74,11 @@ impl Shop {
         store::order(&self.pool, id).await.unwrap().unwrap()
     }
 
+    /// Whether the order needs attention if nobody may let it wait, but the parcel may take an hour.
+    async fn stuck(&self, id: Uuid) -> bool {
+        store::is_stuck(&self.pool, id, &IMPATIENT).await.unwrap()
+    }
+
     async fn told(&self) -> Vec<String> {
         let names = sqlx::query_scalar("select event_type from outbox order by id");
         names.fetch_all(&self.pool).await.unwrap()
@@ -122,7 +123,12 @@ fn paid(order_id: Uuid) -> PaymentSucceeded {
 }
 
 const PATIENT: Duration = Duration::from_secs(900);
+const IMPATIENT: Patience = Patience {
+    services: Duration::ZERO,
+    parcel: Duration::from_secs(3_600),
+};
 
+/// Row 18: A fact that is told again, even under another id, is known already: nothing follows twice.
 #[tokio::test]
 async fn a_paid_order_is_confirmed_once_however_often_the_payment_is_told() {
     let shop = Shop::open().await;
@@ -191,6 +197,7 @@ async fn a_declined_order_is_cancelled_only_when_its_stock_is_free_again() {
     assert_eq!(shop.told().await.last().unwrap(), "shop.order.OrderCancelled.v1");
 }
 
+/// Row 33: The deadline is in the database: an overdue order is given up by whichever replica takes it, once.
 #[tokio::test]
 async fn an_overdue_order_is_given_up_and_a_paid_one_is_left_alone() {
     let shop = Shop::open().await;
@@ -199,7 +206,7 @@ async fn an_overdue_order_is_given_up_and_a_paid_one_is_left_alone() {
     let sweep = CancelOverdue {
         decisions: shop.decisions.clone(),
     };
-    let mut tx = shop.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(shop.pool.clone()).begin().await.unwrap();
     let jobs = sweep.take(&mut tx, 10).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(jobs.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [overdue]);
@@ -208,7 +215,10 @@ async fn an_overdue_order_is_given_up_and_a_paid_one_is_left_alone() {
     }
     assert_eq!(shop.order(overdue).await.reason(), Some(CancelReason::DeadlineExceeded));
     assert_eq!(shop.order(settled).await.state(), State::Confirmed);
-    assert_eq!(sweep.next_due(&shop.db).await.unwrap(), None);
+    assert_eq!(
+        sweep.next_due(&mut shop.pool.acquire().await.unwrap()).await.unwrap(),
+        None
+    );
 }
 
 #[tokio::test]
@@ -251,4 +261,75 @@ fn the_wiring_covers_every_event_that_concerns_an_order() {
         .map(|(event, _)| event.name.to_owned())
         .collect();
     assert_eq!(heard.len(), 20);
+}
+
+/// Row 33: Whatever an order waits for, it waits within a limit: a lost event makes it one that needs attention.
+#[tokio::test]
+async fn an_order_waits_for_somebody_until_nothing_is_owed() {
+    let shop = Shop::open().await;
+    let id = shop.place(PATIENT).await;
+    assert!(!shop.stuck(id).await, "it may still be paid");
+    shop.hear(&paid(id)).await;
+    assert!(
+        shop.stuck(id).await,
+        "confirmed, and the warehouse has not scheduled it"
+    );
+    assert_eq!(open(&shop).await, [("CONFIRMED".to_owned(), 1, 1)]);
+    let (shipment_id, carrier, lines) = (Uuid::now_v7(), "post".to_owned(), Vec::new());
+    shop.hear(&ShipmentScheduled {
+        order_id: id,
+        shipment_id,
+        carrier: carrier.clone(),
+        tracking: None,
+        lines: lines.clone(),
+    })
+    .await;
+    assert!(!shop.stuck(id).await, "a parcel takes its time");
+    let (tracking, delivered_at) = ("T1".to_owned(), Utc::now());
+    shop.hear(&OrderDelivered {
+        order_id: id,
+        shipment_id,
+        carrier,
+        tracking,
+        lines: lines.clone(),
+        delivered_at,
+    })
+    .await;
+    assert!(
+        shop.stuck(id).await,
+        "delivered, but inventory never said that it is sold"
+    );
+    shop.hear(&InventoryCommitted { order_id: id, lines }).await;
+    assert!(!shop.stuck(id).await);
+    assert_eq!(open(&shop).await, []);
+}
+
+/// Rows 31, 33: An order that is being undone needs attention until every compensation is confirmed.
+#[tokio::test]
+async fn an_order_whose_compensation_hangs_needs_attention() {
+    let shop = Shop::open().await;
+    let id = shop.place(PATIENT).await;
+    shop.hear(&PaymentDeclined {
+        order_id: id,
+        payment_id: Uuid::now_v7(),
+        code: "card_declined".into(),
+        attempts: 1,
+    })
+    .await;
+    assert!(shop.stuck(id).await, "the stock is not released");
+    let (reservation_id, cause) = (None, "PaymentDeclined".into());
+    shop.hear(&InventoryReleased {
+        order_id: id,
+        reservation_id,
+        cause,
+    })
+    .await;
+    assert!(!shop.stuck(id).await);
+}
+
+async fn open(shop: &Shop) -> Vec<(String, i64, i64)> {
+    let open = store::open_sagas(&shop.pool, &IMPATIENT).await.unwrap();
+    open.into_iter()
+        .map(|Open { state, all, stuck }| (state, all, stuck))
+        .collect()
 }

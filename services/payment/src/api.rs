@@ -50,6 +50,8 @@ struct PaymentView {
     currency: Option<String>,
     attempts: i32,
     refund_attempts: i32,
+    /// Why the last attempt did not settle it; it is tried again.
+    trouble: Option<String>,
     events: serde_json::Value,
 }
 
@@ -66,6 +68,7 @@ async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Res
         currency: Some(payment.currency).filter(|currency| !currency.is_empty()),
         attempts: payment.progress.attempts,
         refund_attempts: payment.progress.refund_attempts,
+        trouble: payment.progress.trouble,
         events,
     }))
 }

@@ -1,19 +1,21 @@
 //! What payment asks of others: the gateway, through the part of Stripe's API that takes money and gives it back.
 
-mod breaker;
+mod budget;
+mod failure;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use chassis::client;
+use chassis::{Breaker, client};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Request, RequestBuilder, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
-pub use breaker::Breaker;
+use budget::RetryBudget;
+pub use failure::Failure;
 
 /// The largest answer that is read, in bytes.
 const LARGEST_ANSWER: usize = 256 << 10;
@@ -28,6 +30,7 @@ pub struct Gateway {
     key: SecretString,
     call_within: Duration,
     breaker: Arc<Breaker>,
+    retries: Arc<RetryBudget>,
 }
 
 /// What is to be charged.
@@ -67,35 +70,6 @@ pub enum Standing {
     },
     /// Nothing was taken, and nothing will be.
     Canceled,
-}
-
-/// A call that did not tell what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
-    /// In a word, for those who look.
-    pub trouble: &'static str,
-    /// Whether the gateway may be, or come to be, doing what was asked.
-    pub doubt: bool,
-    /// How long the gateway wants to be left alone.
-    pub retry_after: Duration,
-}
-
-impl Failure {
-    /// Nobody was asked, because nobody would have answered.
-    pub const UNREACHABLE: Self = Self::new("gateway_unavailable", false);
-    /// The gateway has not made up its mind.
-    pub const UNDECIDED: Self = Self::new("gateway_undecided", true);
-
-    /// The gateway did not answer in time.
-    pub const TIMEOUT: Self = Self::new("gateway_timeout", true);
-
-    const fn new(trouble: &'static str, doubt: bool) -> Self {
-        Self {
-            trouble,
-            doubt,
-            retry_after: Duration::ZERO,
-        }
-    }
 }
 
 /// Whose doing it is when no answer comes in time.
@@ -147,11 +121,21 @@ impl Gateway {
             url: url.join("/v1/").context("GATEWAY_URL")?,
             key,
             call_within,
-            breaker: Arc::default(),
+            breaker: Arc::new(Breaker::before("gateway")),
+            retries: Arc::default(),
         })
     }
 
+    /// Whether one more attempt may be made now; the first always may.
+    pub fn may_try(&self, attempt: i32) -> bool {
+        self.retries.admit(attempt > 1, Instant::now())
+    }
+
     /// Whether calls may go out.
+    ///
+    /// Only calls without an answer count. An error that the gateway answers with, even a 503, may be the trouble of
+    /// one card, and so may a charge that takes too long: the customers with the other cards must not wait for it. A
+    /// gateway that hangs is found out by the look-ups that follow such charges.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
@@ -270,7 +254,7 @@ impl Gateway {
             .map_err(|_| Failure::new("gateway_misconfigured", false))?;
         let answer = match self.send(request, route).await {
             Ok(answer) => {
-                self.breaker.answered();
+                self.breaker.answered(Instant::now());
                 answer
             }
             Err(failure) => {

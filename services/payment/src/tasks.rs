@@ -6,7 +6,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use messaging::{Db, Decisions, Errand, Touched, Tx};
+use messaging::fault_points::reach;
+use messaging::{Decisions, Errand, Touched};
+use sqlx::PgConnection;
 use telemetry::TraceContext;
 
 use crate::Patience;
@@ -39,17 +41,21 @@ impl Errand for Charge {
     const NAME: &'static str = "charge";
 
     /// While the gateway cannot be reached, only what is to be given up is taken.
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<DueCharge>> {
-        let admitted = self.gateway.breaker().admit(limit, Instant::now());
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<DueCharge>> {
+        let breaker = self.gateway.breaker();
+        let admitted = breaker.admit(limit, Instant::now());
+        if admitted == 0 && !breaker.is_open() {
+            return Ok(Vec::new());
+        }
         let take = Take {
             limit: if admitted == 0 { limit } else { admitted },
             shut_out: admitted == 0,
             lease: self.patience.lease(),
             give_up_after: self.patience.give_up_after,
         };
-        let jobs = store::take_charges(tx, take).await?;
-        if jobs.is_empty() && admitted > 0 {
-            self.gateway.breaker().give_back(Instant::now());
+        let jobs = store::take_charges(session, take).await?;
+        if admitted > 0 {
+            breaker.give_back(admitted - jobs.len() as i64, Instant::now());
         }
         Ok(jobs)
     }
@@ -57,7 +63,9 @@ impl Errand for Charge {
     async fn perform(&self, job: DueCharge) -> anyhow::Result<()> {
         let (order_id, attempt) = (job.charge.order_id, job.attempt);
         let decisions = self.decisions.after(job.cause);
+        reach("gateway.unasked").await?;
         let outcome = self.attempt(&job).await?;
+        reach("gateway.answered").await?;
         if let Outcome::Unknown { trouble, .. } = outcome {
             tracing::warn!(%order_id, attempt, trouble, "the gateway did not say what became of a charge");
         }
@@ -69,8 +77,8 @@ impl Errand for Charge {
         &job.trace
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
-        let due = store::next_charge(db.pool()).await?;
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        let due = store::next_charge(session).await?;
         Ok(due.map(|due| due.max(self.gateway.breaker().pause(Instant::now()))))
     }
 }
@@ -80,6 +88,10 @@ impl Charge {
     async fn attempt(&self, job: &DueCharge) -> anyhow::Result<Outcome> {
         if job.shut_out {
             return Ok(self.unknown(job, Failure::UNREACHABLE));
+        }
+        // What is to be given up or was called off is asked for all the same: somebody waits for the answer.
+        if job.wanted && !self.gateway.may_try(job.attempt) {
+            return Ok(self.unknown(job, Failure::HELD_BACK));
         }
         if job.attempt > 1 || !job.wanted {
             match self.gateway.look_up(job.charge.order_id).await {
@@ -168,25 +180,29 @@ impl Errand for Refund {
 
     const NAME: &'static str = "refund";
 
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<DueRefund>> {
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<DueRefund>> {
         let admitted = self.gateway.breaker().admit(limit, Instant::now());
         if admitted == 0 {
             return Ok(Vec::new());
         }
-        let jobs = store::take_refunds(tx, admitted, self.patience.lease()).await?;
-        if jobs.is_empty() {
-            self.gateway.breaker().give_back(Instant::now());
-        }
+        let jobs = store::take_refunds(session, admitted, self.patience.lease()).await?;
+        let unused = admitted - jobs.len() as i64;
+        self.gateway.breaker().give_back(unused, Instant::now());
         Ok(jobs)
     }
 
     async fn perform(&self, job: DueRefund) -> anyhow::Result<()> {
         let DueRefund { order_id, attempt, .. } = job;
         let decisions = self.decisions.after(job.cause);
-        let refunded = self
-            .gateway
-            .refund(refund_id(order_id), &job.gateway_ref, job.amount)
-            .await;
+        reach("gateway.unasked").await?;
+        let refunded = match self.gateway.may_try(attempt) {
+            true => {
+                let refund = self.gateway.refund(refund_id(order_id), &job.gateway_ref, job.amount);
+                refund.await
+            }
+            false => Err(Failure::HELD_BACK),
+        };
+        reach("gateway.answered").await?;
         let touched = Touched::order(order_id);
         let failure = match refunded {
             Ok(gateway_ref) => {
@@ -210,8 +226,8 @@ impl Errand for Refund {
         &job.trace
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
-        let due = store::next_refund(db.pool()).await?;
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        let due = store::next_refund(session).await?;
         Ok(due.map(|due| due.max(self.gateway.breaker().pause(Instant::now()))))
     }
 }

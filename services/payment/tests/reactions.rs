@@ -23,7 +23,7 @@ const TAKE: Take = Take {
 
 /// What an errand does before it calls the gateway.
 async fn take(replica: &Replica) -> Vec<store::DueCharge> {
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     let taken = store::take_charges(&mut tx, TAKE).await.unwrap();
     tx.commit().await.unwrap();
     taken
@@ -169,7 +169,7 @@ async fn a_failed_shipment_is_paid_back_and_without_a_payment_a_fault() {
     replica.settle(order_id, 1, charged()).await;
     replica.fail_shipment(order_id).await.unwrap();
     replica.cancel(order_id).await;
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     let refunds = store::take_refunds(&mut tx, 10, TAKE.lease).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(refunds.len(), 1);
@@ -271,7 +271,7 @@ async fn the_errand_goes_on_in_the_trace_of_the_event_that_asked_for_it() {
         heard: vec![heard],
         told: Vec::new(),
     };
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     let mut payments = Payments::load(&mut tx, &Touched::order(order.order_id)).await.unwrap();
     payments.request(&order).unwrap();
     payments.save(&mut tx, &journal).await.unwrap();
@@ -281,7 +281,7 @@ async fn the_errand_goes_on_in_the_trace_of_the_event_that_asked_for_it() {
     assert_eq!(taken[0].trace, journal.heard[0].trace);
     replica.settle(order.order_id, 1, charged()).await;
     replica.cancel(order.order_id).await;
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     let refunds = store::take_refunds(&mut tx, 10, TAKE.lease).await.unwrap();
     assert_eq!(
         refunds[0].trace, journal.heard[0].trace,
@@ -332,12 +332,12 @@ async fn while_nobody_can_be_called_only_what_is_given_up_is_taken() {
             ..reservation(late, "pm_card_visa")
         })
         .await;
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     let taken = store::take_charges(&mut tx, Take { shut_out: true, ..TAKE })
         .await
         .unwrap();
     assert_eq!(taken.iter().map(|job| job.charge.order_id).collect::<Vec<_>>(), [late]);
     assert!(taken[0].overdue && !taken[0].wanted && taken[0].shut_out);
-    tx.rollback().await.unwrap();
+    drop(tx);
     assert_eq!(replica.payment(waiting).await.progress.attempts, 0);
 }

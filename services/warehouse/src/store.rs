@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use events::{Address, Line};
 use messaging::{Envelope, Journal, Touched, Tx, WorkingSet, all_saved};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use uuid::Uuid;
 
@@ -211,7 +211,7 @@ pub struct Due {
 }
 
 /// Leases shipments that have been in this state for the delay, the longest waiting first.
-pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) -> sqlx::Result<Vec<Due>> {
+pub async fn take_due(session: &mut PgConnection, state: State, delay: Duration, limit: i64) -> sqlx::Result<Vec<Due>> {
     let rows = sqlx::query!(
         r#"
         update shipments
@@ -229,7 +229,7 @@ pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) ->
         LEASE.as_secs_f64(),
         limit,
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(session)
     .await?;
     let taken = rows.into_iter().map(|row| Due {
         order_id: row.order_id,
@@ -243,7 +243,7 @@ pub async fn take_due(tx: &mut Tx, state: State, delay: Duration, limit: i64) ->
 }
 
 /// How long until the next shipment will have been in this state for the delay, or its lease ends.
-pub async fn next_due(pool: &PgPool, state: State, delay: Duration) -> sqlx::Result<Option<Duration>> {
+pub async fn next_due(session: &mut PgConnection, state: State, delay: Duration) -> sqlx::Result<Option<Duration>> {
     let left = sqlx::query_scalar!(
         r#"
         select extract(epoch from min(due_at) + make_interval(secs => $2) - now())::float8
@@ -252,7 +252,7 @@ pub async fn next_due(pool: &PgPool, state: State, delay: Duration) -> sqlx::Res
         state.as_str(),
         delay.as_secs_f64(),
     )
-    .fetch_one(pool)
+    .fetch_one(session)
     .await?;
     Ok(left.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
 }

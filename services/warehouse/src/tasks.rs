@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use messaging::{Db, Decisions, Errand, Touched, Tx};
+use messaging::fault_points::reach;
+use messaging::{Decisions, Errand, Touched};
+use sqlx::PgConnection;
 use telemetry::TraceContext;
 
 use crate::clients::Carrier;
@@ -28,13 +30,14 @@ impl Errand for Dispatch {
 
     const NAME: &'static str = "dispatch";
 
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Due>> {
-        store::take_due(tx, State::Scheduled, self.delay, limit).await
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Due>> {
+        store::take_due(session, State::Scheduled, self.delay, limit).await
     }
 
     async fn perform(&self, job: Due) -> anyhow::Result<()> {
         let ship_to = job.ship_to.context("a scheduled parcel has no address")?;
         let handover = self.carrier.hand_over(job.shipment_id, &ship_to).await?;
+        reach("carrier.handed-over").await?;
         let settle = move |warehouse: &mut Warehouse| ((), warehouse.settle(job.order_id, &handover));
         Ok(self
             .decisions
@@ -47,8 +50,8 @@ impl Errand for Dispatch {
         &job.trace
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
-        store::next_due(db.pool(), State::Scheduled, self.delay).await
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        store::next_due(session, State::Scheduled, self.delay).await
     }
 }
 
@@ -65,8 +68,8 @@ impl Errand for Deliver {
 
     const NAME: &'static str = "deliver";
 
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Due>> {
-        store::take_due(tx, State::Dispatched, self.delay, limit).await
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Due>> {
+        store::take_due(session, State::Dispatched, self.delay, limit).await
     }
 
     async fn perform(&self, job: Due) -> anyhow::Result<()> {
@@ -82,7 +85,7 @@ impl Errand for Deliver {
         &job.trace
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
-        store::next_due(db.pool(), State::Dispatched, self.delay).await
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        store::next_due(session, State::Dispatched, self.delay).await
     }
 }

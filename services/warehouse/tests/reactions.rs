@@ -78,7 +78,7 @@ impl Replica {
 
     /// What a worker takes that dies before it can act.
     async fn take_and_die<E: Errand>(&self, errand: &E) -> usize {
-        let mut tx = self.pool.begin().await.unwrap();
+        let mut tx = messaging::Db::new(self.pool.clone()).begin().await.unwrap();
         let taken = tokio::time::timeout(Duration::from_secs(5), errand.take(&mut tx, 10)).await;
         let taken = taken.unwrap().unwrap().len();
         tx.commit().await.unwrap();
@@ -325,15 +325,36 @@ async fn a_parcel_cancelled_while_it_is_dispatched_is_sent_or_cancelled_never_bo
 async fn an_errand_waits_for_its_delay_and_no_longer() {
     let replica = Replica::start().await;
     let patient = replica.dispatch(AN_HOUR);
-    assert_eq!(patient.next_due(&replica.db).await.unwrap(), None);
+    assert_eq!(
+        patient
+            .next_due(&mut replica.pool.acquire().await.unwrap())
+            .await
+            .unwrap(),
+        None
+    );
     replica.confirm(Uuid::now_v7(), "DE").await;
     assert_eq!(replica.take_and_die(&patient).await, 0);
-    let wait = patient.next_due(&replica.db).await.unwrap().unwrap().as_secs();
+    let wait = patient
+        .next_due(&mut replica.pool.acquire().await.unwrap())
+        .await
+        .unwrap()
+        .unwrap()
+        .as_secs();
     assert!((3540..=3600).contains(&wait), "{wait}");
     replica.let_an_hour_pass().await;
-    assert_eq!(patient.next_due(&replica.db).await.unwrap(), Some(Duration::ZERO));
+    assert_eq!(
+        patient
+            .next_due(&mut replica.pool.acquire().await.unwrap())
+            .await
+            .unwrap(),
+        Some(Duration::ZERO)
+    );
     assert_eq!(replica.take_and_die(&patient).await, 1);
-    let lease = patient.next_due(&replica.db).await.unwrap().unwrap();
+    let lease = patient
+        .next_due(&mut replica.pool.acquire().await.unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     // The delay is not waited for again.
     assert!(lease <= Duration::from_secs(10), "{lease:?}");
 }
@@ -343,14 +364,18 @@ async fn what_a_dead_worker_took_is_done_when_its_lease_ends() {
     let (replica, order_id) = (Replica::start().await, Uuid::now_v7());
     replica.confirm(order_id, "DE").await;
     let errand = replica.dispatch(AT_ONCE);
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     assert_eq!(errand.take(&mut tx, 10).await.unwrap().len(), 1);
     assert_eq!(replica.take_and_die(&errand).await, 0, "it is being taken");
     tx.commit().await.unwrap();
     assert_eq!(replica.take_and_die(&errand).await, 0, "it is leased");
     replica.let_an_hour_pass().await;
     assert_eq!(replica.take_and_die(&errand).await, 1);
-    let lease = errand.next_due(&replica.db).await.unwrap().unwrap();
+    let lease = errand
+        .next_due(&mut replica.pool.acquire().await.unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(lease > Duration::from_secs(15), "leases grow: {lease:?}");
     replica.let_an_hour_pass().await;
     let running = replica.run(AT_ONCE, AN_HOUR);
@@ -381,7 +406,7 @@ async fn the_errands_go_on_with_the_trace_of_the_event_that_created_the_shipment
             .into(),
         ..Journal::default()
     };
-    let mut tx = replica.pool.begin().await.unwrap();
+    let mut tx = messaging::Db::new(replica.pool.clone()).begin().await.unwrap();
     let mut warehouse = Warehouse::load(&mut tx, &Touched::order(order_id)).await.unwrap();
     reactions::schedule(&mut warehouse, &confirmed(order_id, "DE"));
     warehouse.save(&mut tx, &journal).await.unwrap();

@@ -73,11 +73,21 @@ impl ApiError {
         }
     }
 
-    /// 503: try again in so many seconds.
+    /// 503: something that is needed is away, try again in so many seconds.
     pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::later("unavailable", detail)
+    }
+
+    /// 503: there is more to do than can be done, try again in so many seconds.
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        Self::later("overloaded", detail)
+    }
+
+    /// The seconds differ, so that those who were turned away together do not come back together.
+    fn later(slug: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            retry_after: Some(1),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            retry_after: Some(fastrand::u32(1..=5)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, slug, detail)
         }
     }
 
@@ -127,7 +137,8 @@ impl From<sqlx::Error> for ApiError {
 impl From<Undecided> for ApiError {
     fn from(undecided: Undecided) -> Self {
         match undecided {
-            Undecided::Unavailable(_) => Self::unavailable("overloaded, or without a database: try again"),
+            Undecided::Overloaded => Self::overloaded("too many requests wait, try again"),
+            Undecided::Unavailable(_) => Self::unavailable("the database cannot be reached, try again"),
             Undecided::Broken(reason) => Self::internal(reason),
         }
     }

@@ -36,6 +36,16 @@ pub struct Config {
     #[arg(long, env = "ADMIN_ADDR")]
     pub admin_addr: SocketAddr,
 
+    /// How old the oldest unpublished event may be, in milliseconds, before requests that change something are answered
+    /// 503: the broker may be away for minutes, but what is accepted must not wait for ever.
+    #[arg(long, env = "OUTBOX_AGE_LIMIT_MS", default_value_t = 900_000)]
+    pub outbox_age_limit_ms: u64,
+
+    /// How long requests are still accepted after SIGTERM while `/readyz` answers 503, in milliseconds. In Kubernetes,
+    /// as long as endpoints take to forget a pod, 5000 say, and at most 9000 less than the pod's grace period of 30 s.
+    #[arg(long, env = "DRAIN_GRACE_MS", default_value_t = 0)]
+    pub drain_grace_ms: u64,
+
     /// How log lines look: `pretty` or `json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "pretty")]
     pub log_format: LogFormat,

@@ -1,13 +1,14 @@
 //! Extractors whose refusals are problem documents.
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{ApiError, FieldError};
 
@@ -33,8 +34,51 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         }
         let body = Bytes::from_request(request, state)
             .await
-            .map_err(|rejection| unreadable(&rejection))?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| refused(&error))
+            .map_err(|_| ApiError::malformed("the body could not be read"))?;
+        read(&body).map(Self)
+    }
+}
+
+/// Reads JSON of the expected shape; serde_json itself refuses more than 128 levels.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut source = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut source).map_err(|error| {
+        let path = error.path().to_string();
+        refused(error.inner(), &path)
+    })?;
+    source.end().map_err(|error| refused(&error, "."))?;
+    // No table can hold this character.
+    if let Some(field) = with_nul(body) {
+        return Err(ApiError::invalid(vec![FieldError::new(
+            field,
+            "must not contain the character NUL",
+        )]));
+    }
+    Ok(read)
+}
+
+/// The field whose text contains NUL, if any.
+fn with_nul(body: &[u8]) -> Option<String> {
+    // Nearly every body ends here: NUL can only be written as an escape.
+    body.windows(6).find(|bytes| bytes == b"\\u0000")?;
+    nul_in(&serde_json::from_slice(body).ok()?, String::new())
+}
+
+fn nul_in(value: &Value, path: String) -> Option<String> {
+    let below = |name: &str| {
+        if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
+    match value {
+        Value::String(text) => text.contains('\0').then_some(path),
+        Value::Array(items) => (0..)
+            .zip(items)
+            .find_map(|(index, item)| nul_in(item, format!("{path}[{index}]"))),
+        Value::Object(fields) => fields.iter().find_map(|(name, item)| nul_in(item, below(name))),
+        _ => None,
     }
 }
 
@@ -48,24 +92,23 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-fn unreadable(rejection: &BytesRejection) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::new(
-            rejection.status(),
-            "payload-too-large",
-            "the body is larger than 64 KiB",
-        );
-    }
-    ApiError::malformed("the body could not be read")
-}
-
 /// Text that is not JSON is a 400; JSON of the wrong shape a 422 that names the field.
-fn refused(error: &serde_json::Error) -> ApiError {
+fn refused(error: &serde_json::Error, path: &str) -> ApiError {
     let reason = error.to_string();
     if !error.is_data() {
         return ApiError::malformed(format!("the body is not valid JSON: {reason}"));
     }
-    let field = reason.split('`').nth(1).unwrap_or("body").to_owned();
+    let above = Some(path).filter(|path| *path != ".");
+    // A field that is missing, or there twice, is known by its parent's path and its own name.
+    let begins = ["missing field `", "duplicate field `"];
+    let missing = begins
+        .iter()
+        .find_map(|words| reason.strip_prefix(words)?.split('`').next());
+    let field = match (above, missing) {
+        (Some(path), Some(name)) => format!("{path}.{name}"),
+        (Some(name), None) | (None, Some(name)) => name.to_owned(),
+        (None, None) => reason.split('`').nth(1).unwrap_or("body").to_owned(),
+    };
     ApiError::invalid(vec![FieldError { field, reason }])
 }
 
@@ -99,9 +142,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|query| Self(query.0)).map_err(|rejection: QueryRejection| {
-            ApiError::invalid(vec![FieldError::new("query", rejection.body_text())])
+            let text = rejection.body_text();
+            let reason = text
+                .rsplit_once("query string: ")
+                .map_or(text.as_str(), |(_, reason)| reason);
+            ApiError::invalid(vec![FieldError::new(parameter(reason), reason)])
         })
     }
+}
+
+/// The parameter that a reason is about: `limit: invalid digit` or "missing field `by`".
+fn parameter(reason: &str) -> &str {
+    let quoted = reason.split('`').nth(1);
+    let before = reason
+        .split_once(": ")
+        .map(|(name, _)| name)
+        .filter(|name| !name.contains(' '));
+    before.or(quoted).unwrap_or("query")
 }
 
 /// The `Idempotency-Key` header: 1 to 255 visible ASCII characters, bare or as a quoted string.
@@ -123,13 +180,17 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, ApiError> {
-        let Some(value) = parts.headers.get("idempotency-key") else {
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else {
             return Ok(None);
         };
         let refused = || {
-            let reason = "must be 1 to 255 visible ASCII characters";
+            let reason = "must be one key of 1 to 255 visible ASCII characters";
             ApiError::invalid(vec![FieldError::new("Idempotency-Key", reason)])
         };
+        if values.next().is_some() {
+            return Err(refused());
+        }
         value.to_str().ok().and_then(Self::parse).map(Some).ok_or_else(refused)
     }
 }

@@ -2,28 +2,35 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, extract::DefaultBodyLimit};
+use futures_util::StreamExt;
 use serde_json::json;
 use telemetry::TraceContext;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument;
 
-use crate::ApiError;
+use crate::serve::Limits;
+use crate::{ApiError, FieldError};
 
 /// The largest body that is read.
 const LARGEST_BODY: usize = 64 << 10;
-/// How long a request may take before 503.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The longest path and query.
+const LONGEST_ADDRESS: usize = 8 << 10;
 const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
 
 /// Puts the common surface around a service's routes.
 pub fn surface(routes: Router) -> Router {
+    surface_within(routes, Limits::default())
+}
+
+/// The same with other limits.
+pub fn surface_within(routes: Router, limits: Limits) -> Router {
     routes
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -33,13 +40,63 @@ pub fn surface(routes: Router) -> Router {
                 "this path does not take this method",
             )
         })
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
-            ANSWER_WITHIN,
+            limits.answer_within,
         ))
+        .layer(middleware::from_fn_with_state(limits.body_within, whole))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(traced))
+}
+
+/// Lets a request in once its body is there and is no larger than allowed: no handler ever waits for a client.
+async fn whole(State(within): State<Duration>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let uri = request.uri();
+    if uri
+        .path_and_query()
+        .is_some_and(|text| text.as_str().len() > LONGEST_ADDRESS)
+    {
+        let detail = "the address of the request is longer than 8 KiB";
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri-too-long", detail));
+    }
+    for (field, text) in [("path", uri.path()), ("query", uri.query().unwrap_or_default())] {
+        if text.contains("%00") {
+            let refused = FieldError::new(field, "must not contain the character NUL");
+            return Err(ApiError::malformed("the address contains the character NUL").with_errors(vec![refused]));
+        }
+    }
+    let (parts, body) = request.into_parts();
+    let body = match tokio::time::timeout(within, read(body)).await {
+        Ok(body) => body?,
+        Err(_) => {
+            let detail = "the body did not arrive in time";
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", detail));
+        }
+    };
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+async fn read(body: Body) -> Result<Body, ApiError> {
+    if body.is_end_stream() {
+        return Ok(Body::empty());
+    }
+    if body.size_hint().lower() > LARGEST_BODY as u64 {
+        return Err(too_large());
+    }
+    let (mut whole, mut parts) = (Vec::new(), body.into_data_stream());
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| ApiError::malformed("the body could not be read"))?;
+        if whole.len() + part.len() > LARGEST_BODY {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(Body::from(whole))
+}
+
+fn too_large() -> ApiError {
+    let detail = "the body is larger than 64 KiB";
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", detail)
 }
 
 /// Continues the caller's trace, names the span by route, and finishes the answer.
@@ -75,16 +132,9 @@ async fn traced(request: Request, next: Next) -> Response {
 
 /// Exactly one `traceparent` counts; several `tracestate` headers are one list.
 fn caller(headers: &HeaderMap) -> TraceContext {
-    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
-    let parents: Vec<_> = headers.get_all("traceparent").iter().filter_map(text).collect();
-    let states: Vec<_> = headers.get_all("tracestate").iter().filter_map(text).collect();
-    match parents.as_slice() {
-        [parent] => TraceContext::restore(
-            Some(parent),
-            Some(&states.join(",")).filter(|s| !s.is_empty()).map(String::as_str),
-        ),
-        _ => TraceContext::NONE,
-    }
+    // What is no text is no traceparent either, but it counts, and it spoils a list.
+    let texts = |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
+    TraceContext::of_headers(texts("traceparent"), texts("tracestate"))
 }
 
 /// Every answer carries its trace id; every refusal, whoever made it, becomes a problem document.
@@ -109,10 +159,10 @@ fn finish(mut response: Response, path: &str, trace_id: &str) -> Response {
         );
         response.headers_mut().remove(header::CONTENT_LENGTH);
         if status == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = problem.retry_after.unwrap_or(1);
             response
                 .headers_mut()
-                .entry(header::RETRY_AFTER)
-                .or_insert(HeaderValue::from_static("1"));
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
     }
     if let Ok(value) = HeaderValue::from_str(trace_id) {
@@ -126,7 +176,7 @@ fn stand_in(status: StatusCode) -> ApiError {
     let detail = status.canonical_reason().unwrap_or("refused");
     match status {
         StatusCode::SERVICE_UNAVAILABLE => ApiError::unavailable("the answer took too long, try again"),
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(status, "payload-too-large", "the body is larger than 64 KiB"),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         status if status.is_server_error() => ApiError::new(status, "internal-error", detail),
         status => ApiError::new(status, "malformed-request", detail),
     }

@@ -20,13 +20,20 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
+use crate::health::{Broker, Health};
+use crate::serve::{Ending, Limits, serve};
 use crate::{Config, admin, surface};
 
 /// How long everything under way may take to finish after SIGTERM.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often the broker must show that it is there.
+const PING: Duration = Duration::from_secs(10);
 
 /// A service that is being assembled; [`Service::run`] starts it.
 pub struct Service {
@@ -38,6 +45,8 @@ pub struct Service {
     hears: Option<Hears>,
     routes: Router,
     work: TaskTracker,
+    /// From here on it is not ready, but still takes requests.
+    announced: CancellationToken,
     shutdown: CancellationToken,
     /// Whether it ends because a task of it did.
     broken: CancellationToken,
@@ -57,8 +66,9 @@ impl Service {
             db: Db::new(pool),
             jetstream: broker(name, &config.nats_url).await?,
             hears: None,
-            routes: Router::new(),
+            routes: offered(name)?,
             work: TaskTracker::new(),
+            announced: CancellationToken::new(),
             shutdown: CancellationToken::new(),
             broken: CancellationToken::new(),
             start: Vec::new(),
@@ -105,6 +115,16 @@ impl Service {
         self.task(messaging::run_errand(db, errand, shutdown))
     }
 
+    /// Runs a task of the service's own until the token is cancelled.
+    #[must_use]
+    pub fn run_task<F>(self, task: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let running = task(self.shutdown.clone());
+        self.task(running)
+    }
+
     fn task(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
         let (work, watched) = (self.work.clone(), self.watch(task));
         self.start.push(Box::new(move || drop(work.spawn(watched))));
@@ -131,43 +151,33 @@ impl Service {
     /// Runs until SIGTERM or Ctrl-C, then drains.
     pub async fn run(self) -> Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let shutdown = self.shutdown.clone();
+        let (ending, grace) = (self.ending(), Duration::from_millis(self.config.drain_grace_ms));
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            shutdown.cancel();
+            ending.announced.cancel();
+            // Whoever shares out requests needs a moment to learn that we are no longer ready.
+            tokio::time::sleep(grace).await;
+            ending.stopped.cancel();
         });
         self.run_until_shutdown().await
     }
 
-    async fn run_until_shutdown(mut self) -> Result<()> {
-        let admin = admin::Admin {
-            db: self.db.clone(),
-            jetstream: self.jetstream.clone(),
-            hears: self.hears.take(),
-        };
-        let public = listen(self.config.http_addr, "HTTP_ADDR").await?;
-        let private = listen(self.config.admin_addr, "ADMIN_ADDR").await?;
-        std::mem::take(&mut self.start).into_iter().for_each(|start| start());
-        self.work.spawn(messaging::housekeeping::keep_house(
-            self.db.clone(),
-            self.shutdown.clone(),
-        ));
-        let routes = surface(std::mem::take(&mut self.routes));
-        for (listener, routes) in [(public, routes), (private, admin::routes(admin))] {
-            let shutdown = self.shutdown.clone().cancelled_owned();
-            let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown);
-            self.work.spawn(self.watch(async move {
-                if let Err(error) = served.await {
-                    tracing::error!(%error, "requests are no longer accepted");
-                }
-            }));
+    fn ending(&self) -> Ending {
+        Ending {
+            announced: self.announced.clone(),
+            stopped: self.shutdown.clone(),
         }
+    }
+
+    async fn run_until_shutdown(mut self) -> Result<()> {
+        let (operators, finished) = self.open().await?;
         tracing::info!(service = self.name, http = %self.config.http_addr, admin = %self.config.admin_addr, "started");
         self.work.close();
         self.shutdown.cancelled().await;
+        self.announced.cancel();
         tracing::info!(service = self.name, "finishing what is under way");
         if tokio::time::timeout(DRAIN_WITHIN, self.work.wait()).await.is_err() {
             tracing::warn!(
@@ -175,6 +185,9 @@ impl Service {
                 "not everything finished in time; what is left will be redelivered"
             );
         }
+        finished.cancel();
+        // Somebody who is slow to look at us does not keep us.
+        let _ = tokio::time::timeout(Duration::from_millis(500), operators).await;
         self.db.pool().close().await;
         tracing::info!(service = self.name, "stopped");
         self.telemetry.shut_down().await;
@@ -185,6 +198,56 @@ impl Service {
         );
         Ok(())
     }
+
+    /// Listens and starts everything. The operator's listener outlives the work, so that readiness is denied to the end.
+    async fn open(&mut self) -> Result<(JoinHandle<()>, CancellationToken)> {
+        let public = listen(self.config.http_addr, "HTTP_ADDR").await?;
+        let private = listen(self.config.admin_addr, "ADMIN_ADDR").await?;
+        let hears = self.hears.take();
+        let health = Health {
+            db: self.db.clone(),
+            broker: Broker::new(self.jetstream.clone(), hears.clone()),
+            ending: self.announced.clone(),
+        };
+        let admin = admin::Admin {
+            db: self.db.clone(),
+            jetstream: self.jetstream.clone(),
+            hears,
+        };
+        std::mem::take(&mut self.start).into_iter().for_each(|start| start());
+        let (db, shutdown) = (self.db.clone(), self.shutdown.clone());
+        self.work
+            .spawn(messaging::housekeeping::keep_house(db.clone(), shutdown.clone()));
+        let admission = Admission::until(Duration::from_millis(self.config.outbox_age_limit_ms));
+        self.work.spawn(admission.clone().measure(db, shutdown));
+
+        let routes = surface(admission.guard(std::mem::take(&mut self.routes)));
+        self.work
+            .spawn(self.watch(serve(public, routes, Limits::default(), self.ending())));
+        let finished = CancellationToken::new();
+        let ending = Ending {
+            announced: self.announced.clone(),
+            stopped: finished.clone(),
+        };
+        let operators = serve(private, admin::routes(admin, health), Limits::default(), ending);
+        Ok((tokio::spawn(operators), finished))
+    }
+}
+
+/// What every service offers whatever its own routes are: nothing, but for the conformance suite.
+#[cfg(not(feature = "conformance"))]
+fn offered(_name: &'static str) -> Result<Router> {
+    Ok(Router::new())
+}
+
+/// What the conformance suite asks for.
+#[cfg(feature = "conformance")]
+fn offered(name: &'static str) -> Result<Router> {
+    tracing::warn!(
+        service = name,
+        "POST /test calls whoever it is told to: this build is for conformance tests only"
+    );
+    crate::conformance::routes()
 }
 
 async fn listen(address: SocketAddr, variable: &str) -> Result<TcpListener> {
@@ -237,6 +300,7 @@ async fn broker(name: &'static str, url: &str) -> Result<jetstream::Context> {
     let client = options
         .name(name)
         .custom_inbox_prefix(format!("_INBOX_{name}"))
+        .ping_interval(PING)
         .retry_on_initial_connect()
         .event_callback(|event| async move { tracing::info!(%event, "broker") })
         .connect(servers)

@@ -3,28 +3,35 @@
 //! A batch is a single event when the shop is quiet and grows under load, so latency stays low and
 //! throughput high. Events of all streams a service hears meet in one queue.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, AckKind, Message, consumer::pull};
-use bytes::Bytes;
 use futures_util::{StreamExt, future};
 use opentelemetry::KeyValue;
-use telemetry::{Kind, Span, semconv};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::dead_letters::Letter;
-use crate::reactions::Prepared;
-use crate::unit::{self, Decide, Job, Touched, Verdict};
-use crate::{Db, Envelope, Fault, Reactions, Trouble, WorkingSet, metrics, provision};
+use crate::dead_letters::{self, Letter};
+use crate::fault_points::reach;
+use crate::heard::Heard;
+use crate::pace::Pace;
+use crate::unit::Verdict;
+use crate::{Db, Fault, Reactions, Trouble, WorkingSet, metrics, provision};
 
 /// How many events share one transaction at most.
 const BATCH: usize = 256;
 /// How often a single event may fail for a reason of its own before it becomes a dead letter.
 const ATTEMPTS: i64 = 5;
+/// How often an event is delivered before it is suspected of killing whoever handles it.
+const TRUSTED: i64 = 2;
+/// How many events are held, and kept from being delivered again, while the database is away.
+const HELD: usize = 4_096;
+/// After how many failures pauses no longer grow while the database is away: less than two seconds, far below any
+/// time to acknowledge.
+const SHORT_PAUSES: u32 = 5;
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long after shutdown a message may be on its way to us.
@@ -52,12 +59,19 @@ pub async fn consume<W: WorkingSet>(
     });
     let pulls: Vec<_> = pulls.collect();
     drop(queue);
+    let service = reactions.service();
+    let deaths = dead_letters::bury_the_silent(db.clone(), jetstream, service, shutdown.clone());
+    let redrive = dead_letters::redrive(db.clone(), reactions.clone(), shutdown.clone());
     let handling = Handling {
         db,
         reactions,
+        arrived,
+        waiting: Vec::with_capacity(BATCH),
+        suspects: Vec::new(),
+        pace: Pace::default(),
         failures: HashMap::new(),
     };
-    tokio::join!(future::join_all(pulls), handling.run(arrived, &shutdown));
+    tokio::join!(future::join_all(pulls), handling.run(&shutdown), redrive, deaths);
 }
 
 /// Keeps one durable's messages coming; starts over after any error, such as a lost heartbeat.
@@ -125,46 +139,80 @@ async fn hand_back(message: Message) {
 struct Handling<W> {
     db: Db,
     reactions: Arc<Reactions<W>>,
+    arrived: mpsc::Receiver<Message>,
+    /// What has arrived and is not begun.
+    waiting: Vec<Message>,
+    /// Of that, what was delivered suspiciously often.
+    suspects: Vec<Message>,
+    pace: Pace,
     /// How often each event has failed in this process for a reason of its own.
     failures: HashMap<Uuid, i64>,
 }
 
-/// A delivery with everything that can be known without the database.
 struct Delivery<W> {
     message: Message,
-    letter: Letter,
-    prepared: Result<Prepared<W>, Fault>,
-    span: Span,
+    heard: Heard<W>,
 }
 
 impl<W: WorkingSet> Handling<W> {
-    async fn run(mut self, mut arrived: mpsc::Receiver<Message>, shutdown: &CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while let Some(1..) = shutdown.run_until_cancelled(arrived.recv_many(&mut batch, BATCH)).await {
-            let deliveries = batch.drain(..).map(|message| self.prepare(message)).collect();
-            self.handle(deliveries).await;
+    async fn run(mut self, shutdown: &CancellationToken) {
+        while let Some(true) = shutdown.run_until_cancelled(self.gather()).await {
+            let next = self.waiting.len().min(BATCH);
+            let (suspects, trusted): (Vec<_>, Vec<_>) = self.waiting.drain(..next).partition(is_suspect);
+            self.suspects.extend(suspects);
+            if !trusted.is_empty() {
+                let deliveries = trusted.into_iter().map(|message| self.prepare(message)).collect();
+                self.handle(deliveries).await;
+            }
+            // One of them may kill this process each time. Alone and at random, each of the others comes before it
+            // in every second life, and is through long before the broker gives up.
+            if !self.suspects.is_empty() {
+                let suspect = self.suspects.swap_remove(fastrand::usize(..self.suspects.len()));
+                let alone = vec![self.prepare(suspect)];
+                self.handle(alone).await;
+            }
         }
-        arrived.close();
-        while let Some(message) = arrived.recv().await {
+        self.arrived.close();
+        for message in self.waiting.into_iter().chain(self.suspects) {
+            hand_back(message).await;
+        }
+        while let Some(message) = self.arrived.recv().await {
             hand_back(message).await;
         }
     }
 
+    /// Waits until there is something to do; false when there never will be.
+    async fn gather(&mut self) -> bool {
+        if self.waiting.is_empty() && self.suspects.is_empty() {
+            if self.arrived.recv_many(&mut self.waiting, BATCH).await == 0 {
+                return false;
+            }
+            self.pace.wait().await;
+        }
+        self.fetch(BATCH);
+        true
+    }
+
+    /// Takes over what has arrived, so that so much waits at most.
+    fn fetch(&mut self, at_most: usize) {
+        while self.waiting.len() < at_most
+            && let Ok(message) = self.arrived.try_recv()
+        {
+            self.waiting.push(message);
+        }
+    }
+
     fn prepare(&self, message: Message) -> Delivery<W> {
-        let (letter, readable) = letter(&message);
-        let span = process_span(self.reactions.service(), &message, &letter);
-        let prepared = readable.and_then(|()| self.reactions.prepare(&letter.envelope, &letter.payload));
         Delivery {
+            heard: Heard::of(&self.reactions, Letter::delivered(&message)),
             message,
-            letter,
-            prepared,
-            span,
         }
     }
 
     /// Commits the batch, or, when it fails for a reason of its own, each event by itself.
     async fn handle(&mut self, mut batch: Vec<Delivery<W>>) {
         let started = Instant::now();
+        let _ = reach("consumer.heard").await;
         match self.commit(&mut batch).await {
             Ok(verdicts) => self.acknowledge(batch, &verdicts, started).await,
             Err(reason) if batch.len() == 1 => {
@@ -186,10 +234,11 @@ impl<W: WorkingSet> Handling<W> {
     }
 
     /// Retries for as long as the database is away; that burns no attempt.
-    async fn commit(&self, batch: &mut [Delivery<W>]) -> Result<Vec<Verdict>, String> {
+    async fn commit(&mut self, batch: &mut [Delivery<W>]) -> Result<Vec<Verdict>, String> {
         let mut failures = 0;
         loop {
-            match self.commit_once(batch).await {
+            let heard = batch.iter_mut().map(|delivery| &mut delivery.heard);
+            match Heard::commit(&self.db, self.reactions.service(), heard).await {
                 Ok(verdicts) => return Ok(verdicts),
                 Err(trouble @ (Trouble::Broken(_) | Trouble::Conflict(_))) => return Err(trouble.to_string()),
                 Err(Trouble::Unavailable(error)) => {
@@ -198,89 +247,66 @@ impl<W: WorkingSet> Handling<W> {
             }
             self.ask_for_patience(batch).await;
             failures += 1;
-            tokio::time::sleep(backoff(50, failures)).await;
+            tokio::time::sleep(backoff(50, failures.min(SHORT_PAUSES))).await;
         }
     }
 
-    async fn commit_once(&self, batch: &mut [Delivery<W>]) -> Result<Vec<Verdict>, Trouble> {
-        let nothing = Touched::default();
-        let mut decides: Vec<Box<Decide<'_, W>>> = Vec::new();
-        let mut about = Vec::with_capacity(batch.len());
-        for Delivery {
-            letter, prepared, span, ..
-        } in batch.iter_mut()
-        {
-            match prepared {
-                Ok(Prepared { touched, react }) => {
-                    about.push((&*letter, &*touched, span.context()));
-                    decides.push(Box::new(|known| react(known)));
-                }
-                Err(fault) => {
-                    about.push((&*letter, &nothing, span.context()));
-                    decides.push(Box::new(|_| Err(fault.clone())));
-                }
-            }
-        }
-        let jobs = decides.iter_mut().zip(about);
-        let mut jobs: Vec<Job<'_, W>> = jobs
-            .map(|(decide, (letter, touched, trace))| Job {
-                touched,
-                heard: Some(letter),
-                cause: None,
-                trace,
-                decide,
-            })
-            .collect();
-        unit::commit(&self.db, self.reactions.service(), &mut jobs).await
-    }
-
-    /// Resets the broker's clock, so that it does not deliver again what is still being tried.
-    async fn ask_for_patience(&self, batch: &[Delivery<W>]) {
-        let asked = batch
-            .iter()
-            .map(|delivery| delivery.message.ack_with(AckKind::Progress));
+    /// Resets the broker's clock for everything that is here, so that no delivery is counted while nobody can act.
+    async fn ask_for_patience(&mut self, batch: &[Delivery<W>]) {
+        self.fetch(HELD);
+        let begun = batch.iter().map(|delivery| &delivery.message);
+        let held = begun.chain(&self.waiting).chain(&self.suspects);
+        let asked = held.map(|message| message.ack_with(AckKind::Progress));
         future::join_all(asked).await;
     }
 
     async fn acknowledge(&mut self, batch: Vec<Delivery<W>>, verdicts: &[Verdict], started: Instant) {
+        let _ = reach("consumer.unacknowledged").await;
         for (delivery, verdict) in batch.into_iter().zip(verdicts) {
-            self.failures.remove(&delivery.letter.envelope.event_id);
-            let letter = &delivery.letter;
+            let Heard { letter, span, .. } = &delivery.heard;
+            self.failures.remove(&letter.envelope.event_id);
             match verdict {
                 Verdict::Buried(fault) => {
-                    delivery.span.fail("dead_letter");
+                    span.fail("dead_letter");
                     tracing::error!(
                         event_id = %letter.envelope.event_id, event_type = letter.envelope.event_type,
                         trace_id = letter.envelope.trace.trace_id(), reason = %fault, "an event became a dead letter"
                     );
                 }
-                Verdict::AlreadyDone => delivery.span.set(KeyValue::new("shop.inbox.duplicate", true)),
+                Verdict::AlreadyDone => span.set(KeyValue::new("shop.inbox.duplicate", true)),
                 Verdict::Done | Verdict::Parked => {}
             }
             metrics::messaging().processed(self.reactions.service(), letter, verdict, started.elapsed());
             if let Err(error) = delivery.message.ack().await {
                 tracing::debug!(%error, "an acknowledgement was lost, the inbox will recognise the redelivery");
             }
+            let _ = reach("consumer.half-acknowledged").await;
         }
     }
 
     /// A failure that is the event's own: a delayed retry, or the dead letters after the last one.
     async fn retry_or_bury(&mut self, mut delivery: Delivery<W>, reason: &str) {
-        let attempts = self.failures.entry(delivery.letter.envelope.event_id).or_insert(0);
+        let heard = &mut delivery.heard;
+        let event_id = heard.letter.envelope.event_id;
+        let attempts = self.failures.entry(event_id).or_insert(0);
         *attempts += 1;
-        delivery.letter.attempts = *attempts;
-        let unburied = delivery.prepared.is_err();
+        heard.letter.attempts = *attempts;
+        let unburied = heard.prepared.is_err();
         if *attempts < ATTEMPTS || unburied {
-            delivery.span.fail("will_retry");
+            heard.span.fail("will_retry");
             let pause = backoff(100, *attempts as u32);
-            tracing::warn!(event_id = %delivery.letter.envelope.event_id, reason, attempts, "an event failed, will retry");
+            tracing::warn!(%event_id, reason, attempts, "an event failed, will retry");
             // Never a bare NAK: it would be delivered again at once, and again.
             let _ = delivery.message.ack_with(AckKind::Nak(Some(pause))).await;
             return;
         }
-        delivery.prepared = Err(Fault::new(reason));
+        heard.prepared = Err(Fault::new(reason));
         Box::pin(self.handle(vec![delivery])).await;
     }
+}
+
+fn is_suspect(message: &Message) -> bool {
+    message.info().is_ok_and(|info| info.delivered > TRUSTED)
 }
 
 /// Exponential with full jitter.
@@ -289,68 +315,4 @@ fn backoff(base_ms: u64, failures: u32) -> Duration {
         .saturating_mul(1 << failures.min(16))
         .min(LONGEST_PAUSE.as_millis() as u64);
     Duration::from_millis(fastrand::u64(0..=ceiling))
-}
-
-/// What is kept of a delivery should it have to be buried, and whether its envelope can be believed.
-fn letter(message: &Message) -> (Letter, Result<(), Fault>) {
-    let info = message.info();
-    let (stream, sequence, delivered) = match &info {
-        Ok(info) => (info.stream.to_owned(), info.stream_sequence, info.delivered),
-        Err(_) => (String::new(), 0, 1),
-    };
-    let headers: BTreeMap<String, String> = message
-        .headers
-        .iter()
-        .flat_map(|headers| headers.iter())
-        .filter(|(name, _)| !name.to_string().starts_with("Nats-Batch"))
-        .map(|(name, values)| {
-            (
-                name.to_string(),
-                values.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-            )
-        })
-        .collect();
-    let stand_in = |believed| Envelope::stand_in(believed, &message.subject, &format!("{stream}/{sequence}"));
-    let (envelope, readable) = match Envelope::from_headers(message.headers.as_ref()) {
-        Ok(envelope) if envelope.nats_subject() == message.subject.as_str() => (envelope, Ok(())),
-        Ok(forged) => {
-            let reason = format!("{} came on the subject {}", forged.event_type, message.subject);
-            (stand_in(None), Err(Fault::new(reason)))
-        }
-        Err(reason) => (stand_in(message.headers.as_ref()), Err(Fault::new(reason))),
-    };
-    let letter = Letter {
-        envelope,
-        stream,
-        stream_sequence: sequence as i64,
-        attempts: delivered,
-        headers,
-        payload: Bytes::clone(&message.payload),
-    };
-    (letter, readable)
-}
-
-/// A child of the producing span, which it also links; a redelivery is one more such span.
-fn process_span(consumer: &'static str, message: &Message, letter: &Letter) -> Span {
-    let envelope = &letter.envelope;
-    let subject = message.subject.to_string();
-    Span::start_linked(
-        Kind::Consumer,
-        format!("process {subject}"),
-        &envelope.trace,
-        &[&envelope.trace],
-        || {
-            vec![
-                KeyValue::new(semconv::MESSAGING_SYSTEM, "nats"),
-                KeyValue::new(semconv::MESSAGING_OPERATION_NAME, "process"),
-                KeyValue::new(semconv::MESSAGING_OPERATION_TYPE, "process"),
-                KeyValue::new(semconv::MESSAGING_DESTINATION_NAME, subject),
-                KeyValue::new(semconv::MESSAGING_CONSUMER_GROUP_NAME, consumer),
-                KeyValue::new(semconv::MESSAGING_MESSAGE_ID, envelope.event_id.to_string()),
-                KeyValue::new(semconv::MESSAGING_CONVERSATION_ID, envelope.subject.clone()),
-                KeyValue::new(semconv::CLOUDEVENTS_EVENT_TYPE, envelope.event_type.clone()),
-                KeyValue::new(semconv::MESSAGING_DELIVERY_COUNT, letter.attempts),
-            ]
-        },
-    )
 }

@@ -3,23 +3,24 @@
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, Migrator};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 
-/// A transaction of the service's database.
-pub type Tx = Transaction<'static, Postgres>;
+use crate::session::{Sessions, Tx};
 
 /// The database, and the signal that something was committed to it.
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
+    sessions: Sessions,
     committed: watch::Sender<()>,
 }
 
 impl Db {
-    /// Wraps a pool; clones share the signal.
+    /// Wraps a pool; clones share the signal. Units of work have sessions of their own, with the same options.
     pub fn new(pool: PgPool) -> Self {
         Self {
+            sessions: Sessions::new(pool.connect_options()),
             pool,
             committed: watch::Sender::new(()),
         }
@@ -28,6 +29,19 @@ impl Db {
     /// For queries that change nothing.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Begins a transaction.
+    pub async fn begin(&self) -> sqlx::Result<Tx> {
+        self.sessions.begin().await
+    }
+
+    /// Does one thing that needs no transaction, on a session that nobody else uses meanwhile.
+    pub(crate) async fn once<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        self.sessions.once(work).await
     }
 
     /// Tells relay and errands that there may be work; costs nothing when nobody waits.

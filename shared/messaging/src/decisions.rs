@@ -8,6 +8,8 @@ use telemetry::TraceContext;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::fault_points::reach;
+use crate::pace::Pace;
 use crate::unit::{self, Job, Verdict};
 use crate::{Db, Draft, Emits, Fault, Touched, Trouble, WorkingSet};
 
@@ -20,8 +22,11 @@ const QUEUE: usize = 4 * BATCH;
 /// was cut off is unknown: repeat the request with the same idempotency key.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Undecided {
-    /// Too many wait already, or the database is away: try again later.
-    #[error("overloaded or without its database: {0}")]
+    /// Too many wait already: try again later.
+    #[error("too many requests wait")]
+    Overloaded,
+    /// The database is away, or the process ends: try again later.
+    #[error("without its database: {0}")]
     Unavailable(String),
     /// A bug or a broken invariant.
     #[error("{0}")]
@@ -77,7 +82,7 @@ impl<W: WorkingSet> Decisions<W> {
         };
         self.queue
             .try_send(Box::new(command))
-            .map_err(|_| Undecided::Unavailable("too many requests wait".into()))?;
+            .map_err(|_| Undecided::Overloaded)?;
         answer
             .await
             .unwrap_or_else(|_| Err(Undecided::Unavailable("the process is ending".into())))
@@ -131,7 +136,14 @@ impl<W, T: Send, R: Emits, F: FnMut(&mut W) -> (T, R) + Send> Command<W> for Ask
 
 async fn work<W: WorkingSet>(db: Db, mut waiting: mpsc::Receiver<Box<dyn Command<W>>>) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut pace = Pace::default();
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
+        pace.wait().await;
+        while batch.len() < BATCH
+            && let Ok(command) = waiting.try_recv()
+        {
+            batch.push(command);
+        }
         take(&db, std::mem::take(&mut batch)).await;
     }
 }
@@ -146,7 +158,13 @@ async fn take<W: WorkingSet>(db: &Db, mut batch: Vec<Box<dyn Command<W>>>) {
                 answer(alone, outcome);
             }
         }
-        outcome => answer(batch, outcome),
+        outcome => {
+            let outcome = match reach("decisions.unanswered").await {
+                Ok(()) => outcome,
+                Err(cut) => Err(Trouble::Unavailable(cut.into())),
+            };
+            answer(batch, outcome);
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Envelope {
     }
 
     /// The headers of the NATS message.
-    pub(crate) fn headers(&self) -> HeaderMap {
+    pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let id = self.event_id.to_string();
         let (name, version) = (self.name(), self.event_type.rsplit('.').next().unwrap_or("v1"));
@@ -82,12 +82,9 @@ impl Envelope {
     }
 
     /// Reads the headers; the error says which one is missing or malformed.
-    pub(crate) fn from_headers(headers: Option<&HeaderMap>) -> Result<Self, String> {
+    pub fn from_headers(headers: Option<&HeaderMap>) -> Result<Self, String> {
         let headers = headers.ok_or("the message has no headers")?;
-        if headers.get_all("traceparent").count() > 1 {
-            tracing::debug!("an event with two traceparents starts a trace of its own");
-        }
-        let parent = single(headers, "traceparent");
+        let texts = |name| headers.get_all(name).map(HeaderValue::as_str);
         Ok(Self {
             event_id: required(headers, "ce-id")?,
             event_type: required(headers, "ce-type")?,
@@ -96,7 +93,7 @@ impl Envelope {
             correlation_id: required(headers, "ce-correlationid")?,
             causation_id: optional(headers, "ce-causationid")?,
             occurred_at: required(headers, "ce-time")?,
-            trace: TraceContext::restore(parent, single(headers, "tracestate")),
+            trace: TraceContext::of_headers(texts("traceparent"), texts("tracestate")),
         })
     }
 

@@ -8,13 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use telemetry::TraceContext;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::{Db, Tx};
+use crate::Db;
+use crate::fault_points::reach;
+use crate::pace::Pace;
 
 /// How many of one kind run at once.
 const WIDTH: usize = 64;
@@ -31,8 +34,9 @@ pub trait Errand: Send + Sync + 'static {
     /// Its name in spans and logs.
     const NAME: &'static str;
 
-    /// Takes up to `limit` pieces that are due and leases them, skipping what others hold.
-    fn take(&self, tx: &mut Tx, limit: i64) -> impl Future<Output = sqlx::Result<Vec<Self::Job>>> + Send;
+    /// Takes up to `limit` pieces that are due and leases them, skipping what others hold; one statement.
+    fn take(&self, session: &mut PgConnection, limit: i64)
+    -> impl Future<Output = sqlx::Result<Vec<Self::Job>>> + Send;
 
     /// Does one piece and settles it; an error leaves it to the end of its lease.
     fn perform(&self, job: Self::Job) -> impl Future<Output = anyhow::Result<()>> + Send;
@@ -41,7 +45,7 @@ pub trait Errand: Send + Sync + 'static {
     fn trace(job: &Self::Job) -> &TraceContext;
 
     /// How long until the next piece is due, or none when none waits.
-    fn next_due(&self, db: &Db) -> impl Future<Output = sqlx::Result<Option<Duration>>> + Send;
+    fn next_due(&self, session: &mut PgConnection) -> impl Future<Output = sqlx::Result<Option<Duration>>> + Send;
 }
 
 /// Runs the errand until shutdown; pieces under way are finished first.
@@ -50,19 +54,20 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
     let width = Arc::new(Semaphore::new(WIDTH));
     let under_way = TaskTracker::new();
     let mut commits = db.commits();
+    let mut pace = Pace::default();
     while !shutdown.is_cancelled() {
         commits.mark_unchanged();
         let Ok(_slot) = width.acquire().await else { break };
         drop(_slot);
-        let pause = match take(&db, errand.as_ref(), width.available_permits()).await {
-            Ok(jobs) if !jobs.is_empty() => {
+        let pause = match look(&db, errand.as_ref(), width.available_permits()).await {
+            Ok(Due::Now(jobs)) => {
                 for job in jobs {
                     let Ok(permit) = width.clone().acquire_owned().await else {
                         break;
                     };
                     let (errand, span) = (errand.clone(), span::<E>(&job));
                     let piece = async move {
-                        if let Err(error) = errand.perform(job).await {
+                        if let Err(error) = perform(errand.as_ref(), job).await {
                             tracing::warn!(
                                 errand = E::NAME,
                                 error = format!("{error:#}"),
@@ -75,7 +80,7 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
                 }
                 continue;
             }
-            Ok(_) => until_due(&db, errand.as_ref()).await,
+            Ok(Due::In(pause)) => pause,
             Err(error) => {
                 tracing::warn!(errand = E::NAME, %error, "cannot look for work");
                 IDLE
@@ -83,7 +88,7 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = commits.changed() => {}
+            _ = commits.changed() => pace.wait().await,
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -91,16 +96,27 @@ pub async fn run_errand<E: Errand>(db: Db, errand: E, shutdown: CancellationToke
     under_way.wait().await;
 }
 
-async fn until_due<E: Errand>(db: &Db, errand: &E) -> Duration {
-    let due = errand.next_due(db).await.ok().flatten();
-    due.map_or(IDLE, |due| due.clamp(SOON, IDLE))
+async fn perform<E: Errand>(errand: &E, job: E::Job) -> anyhow::Result<()> {
+    reach("errand.taken").await?;
+    errand.perform(job).await
 }
 
-async fn take<E: Errand>(db: &Db, errand: &E, limit: usize) -> sqlx::Result<Vec<E::Job>> {
-    let mut tx = db.pool().begin().await?;
-    let jobs = errand.take(&mut tx, limit as i64).await?;
-    tx.commit().await?;
-    Ok(jobs)
+enum Due<J> {
+    Now(Vec<J>),
+    In(Duration),
+}
+
+/// One look at the table: two statements when nothing is due, one otherwise.
+async fn look<E: Errand>(db: &Db, errand: &E, limit: usize) -> sqlx::Result<Due<E::Job>> {
+    db.once(async |session| {
+        let jobs = errand.take(session, limit as i64).await?;
+        if !jobs.is_empty() {
+            return Ok(Due::Now(jobs));
+        }
+        let due = errand.next_due(session).await?;
+        Ok(Due::In(due.map_or(IDLE, |due| due.clamp(SOON, IDLE))))
+    })
+    .await
 }
 
 fn span<E: Errand>(job: &E::Job) -> tracing::Span {

@@ -57,14 +57,14 @@ pub(crate) async fn claim(tx: &mut Tx, consumer: &str, letters: &[Option<&Letter
             from unnest($2::uuid[], $3::text[]) as t (event_id, subject)
             order by event_id
         ), claimed as (
-            insert into inbox (consumer, event_id)
-            select $1, event_id from heard order by event_id
+            insert into inbox (event_id, consumer)
+            select event_id, $1 from heard order by event_id
             on conflict do nothing
             returning event_id
         )
         select event_id as "event_id!", exists (
             select from dead_letters d
-            where d.consumer = $1 and d.subject = heard.subject and d.state in ('dead', 'parked')
+            where d.consumer = $1 and d.subject = heard.subject and d.closed_at is null
         ) as "blocked!"
         from heard join claimed using (event_id)
         "#,
@@ -75,7 +75,44 @@ pub(crate) async fn claim(tx: &mut Tx, consumer: &str, letters: &[Option<&Letter
     .fetch_all(&mut **tx)
     .await?;
     let claim = |blocked| if blocked { Claim::Blocked } else { Claim::Fresh };
-    Ok(Claims {
-        fresh: rows.into_iter().map(|row| (row.event_id, claim(row.blocked))).collect(),
-    })
+    let fresh = rows.into_iter().map(|row| (row.event_id, claim(row.blocked)));
+    let mut claims = Claims { fresh: fresh.collect() };
+    let redriven = letters.iter().flatten().filter(|letter| letter.redriven);
+    let redriven: Vec<Uuid> = redriven.map(|letter| letter.envelope.event_id).collect();
+    if !redriven.is_empty() {
+        admit(tx, consumer, &redriven, &mut claims).await?;
+    }
+    Ok(claims)
+}
+
+/// A redriven event is blocked neither by itself nor by those behind it; one that another replica has tried
+/// meanwhile is let go.
+async fn admit(tx: &mut Tx, consumer: &str, redriven: &[Uuid], claims: &mut Claims) -> sqlx::Result<()> {
+    let wanted = sqlx::query_scalar!(
+        r#"
+        select event_id from dead_letters
+        where consumer = $1 and event_id = any($2) and closed_at is null and state <> 'dead'
+        order by id for update
+        "#,
+        consumer,
+        redriven,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut let_go = Vec::new();
+    for event_id in redriven {
+        if wanted.contains(event_id) {
+            claims.fresh.entry(*event_id).and_modify(|claim| *claim = Claim::Fresh);
+        } else if claims.fresh.remove(event_id).is_some() {
+            let_go.push(*event_id);
+        }
+    }
+    sqlx::query!(
+        "delete from inbox where consumer = $1 and event_id = any($2)",
+        consumer,
+        &let_go
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }

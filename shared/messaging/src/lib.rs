@@ -13,29 +13,35 @@
 //! loads what the batch touches, decides, writes the outbox, saves, commits. Acknowledgements and
 //! answers come after the commit; the [relay] publishes what the outbox holds. Nothing else publishes.
 
+mod amnesia;
 mod consumer;
 mod db;
-mod dead_letters;
+pub mod dead_letters;
 mod decisions;
 mod envelope;
 mod errand;
+pub mod fault_points;
+mod heard;
 pub mod housekeeping;
 mod inbox;
 mod lanes;
 mod metrics;
 pub mod outbox;
+mod pace;
 pub mod provision;
 mod publish;
 mod reactions;
 pub mod relay;
+mod session;
 pub mod status;
 pub mod unit;
 
 pub use consumer::consume;
-pub use db::{Db, Trouble, Tx, all_saved, migrations};
+pub use db::{Db, Trouble, all_saved, migrations};
 pub use decisions::{Decisions, Undecided};
 pub use envelope::Envelope;
 pub use errand::{Errand, run_errand};
 pub use events::{Draft, Emits, Fault};
 pub use reactions::Reactions;
+pub use session::Tx;
 pub use unit::{Journal, Touched, WorkingSet};

@@ -18,6 +18,7 @@ pub(crate) struct Messaging {
     dead_letters: Counter<u64>,
     process_seconds: Histogram<f64>,
     pub(crate) relay_failures: Counter<u64>,
+    pub(crate) republished: Counter<u64>,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -42,6 +43,7 @@ pub(crate) fn messaging() -> &'static Messaging {
             dead_letters: meter.u64_counter("shop.dead_letters").build(),
             process_seconds: seconds("messaging.process.duration"),
             relay_failures: meter.u64_counter("shop.relay.failures").build(),
+            republished: meter.u64_counter("shop.relay.republished").build(),
         }
     })
 }

@@ -15,6 +15,36 @@ use crate::{Reactions, WorkingSet};
 
 /// How long the streams keep an event.
 pub const STREAMS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The stream that keeps what the broker says of events that it has given up.
+pub const ADVISORIES: &str = "ADVISORIES";
+/// Followed by stream and durable; such advisories are told once, whether somebody listens or not.
+const GIVEN_UP: &str = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES";
+
+/// What may differ from one broker to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How many servers of a cluster keep each stream.
+    pub replicas: usize,
+    /// How long an event may be in somebody's hands before it is delivered again.
+    pub ack_wait: Duration,
+    /// How often an event is delivered before the broker gives it up.
+    pub max_deliver: i64,
+}
+
+impl Default for Settings {
+    /// One server, half a minute, and twenty deliveries.
+    ///
+    /// A failing event has an outcome after five; handing back at shutdown and lost acknowledgements cost one each, and
+    /// a database or broker that is away costs none. What stands beside an event that kills its process needs a dozen
+    /// to get past it, of which each costs `ack_wait`: twenty leave room, and end the dying after ten minutes.
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            ack_wait: Duration::from_secs(30),
+            max_deliver: 20,
+        }
+    }
+}
 
 /// What a service wants to hear: subjects by stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +77,32 @@ pub(crate) fn streams_heard<W: WorkingSet>(reactions: &Reactions<W>) -> Vec<&'st
 }
 
 /// Creates every stream, or brings an existing one up to date.
-pub async fn streams(jetstream: &jetstream::Context, replicas: usize) -> anyhow::Result<()> {
-    for owner in Owner::ALL {
-        jetstream
-            .create_or_update_stream(stream_config(owner, replicas))
-            .await
-            .with_context(|| format!("cannot provision the stream {}", owner.stream()))?;
+pub async fn streams(jetstream: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
+    let events = Owner::ALL.map(|owner| stream_config(owner, settings.replicas));
+    for config in events.into_iter().chain([advisories(settings.replicas)]) {
+        let name = config.name.clone();
+        let provisioned = jetstream.create_or_update_stream(config).await;
+        provisioned.with_context(|| format!("cannot provision the stream {name}"))?;
     }
     Ok(())
+}
+
+/// Kept as long as the events that it is about.
+fn advisories(replicas: usize) -> stream::Config {
+    stream::Config {
+        name: ADVISORIES.to_owned(),
+        description: Some("events that the broker has given up".to_owned()),
+        subjects: vec![format!("{GIVEN_UP}.>")],
+        retention: stream::RetentionPolicy::Limits,
+        storage: stream::StorageType::File,
+        discard: stream::DiscardPolicy::Old,
+        max_bytes: 64 << 20,
+        max_age: STREAMS_KEEP,
+        deny_delete: true,
+        deny_purge: true,
+        num_replicas: replicas,
+        ..stream::Config::default()
+    }
 }
 
 /// Limits retention: consumers come and go, and a deduplicated id stays known across restarts.
@@ -79,23 +127,32 @@ fn stream_config(owner: Owner, replicas: usize) -> stream::Config {
 }
 
 /// Creates the durables of one service, or brings existing ones up to date.
-pub async fn durables(jetstream: &jetstream::Context, hears: &Hears) -> anyhow::Result<()> {
-    for (stream, subjects) in &hears.subjects {
+pub async fn durables(jetstream: &jetstream::Context, hears: &Hears, settings: &Settings) -> anyhow::Result<()> {
+    let base = pull::Config {
+        durable_name: Some(hears.service.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: settings.ack_wait,
+        max_deliver: settings.max_deliver,
+        max_ack_pending: 4_096,
+        ..pull::Config::default()
+    };
+    let events = hears.subjects.iter().map(|(stream, subjects)| {
         let config = pull::Config {
-            durable_name: Some(hears.service.to_owned()),
             filter_subjects: subjects.clone(),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: Duration::from_secs(30),
-            // Attempts are counted by the consumer, which knows whose fault a failure is.
-            max_deliver: -1,
-            max_ack_pending: 4_096,
-            ..pull::Config::default()
+            ..base.clone()
         };
-        jetstream
-            .create_consumer_on_stream(config, *stream)
-            .await
-            .with_context(|| format!("cannot provision the durable {} on {stream}", hears.service))?;
+        (*stream, config)
+    });
+    // Of its own durables only; and an advisory is never given up.
+    let given_up = pull::Config {
+        filter_subject: format!("{GIVEN_UP}.*.{}", hears.service),
+        max_deliver: -1,
+        ..base.clone()
+    };
+    for (stream, config) in events.chain([(ADVISORIES, given_up)]) {
+        let provisioned = jetstream.create_consumer_on_stream(config, stream).await;
+        provisioned.with_context(|| format!("cannot provision the durable {} on {stream}", hears.service))?;
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use async_nats::{HeaderMap, Request};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::fault_points::reach;
+
 /// The broker's limit.
 pub(crate) const LARGEST_BATCH: i64 = 1_000;
 /// How long an acknowledgement may take.
@@ -75,6 +77,7 @@ async fn publish_batch(jetstream: &jetstream::Context, messages: &[Outgoing]) ->
             headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
         } else if index > 0 {
             client.publish_with_headers(subject, headers, payload).await?;
+            reach("relay.half-sent").await?;
             continue;
         }
         let request = Request::new()

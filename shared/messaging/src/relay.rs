@@ -14,16 +14,25 @@ use events::Owner;
 use opentelemetry::KeyValue;
 use sqlx::postgres::PgListener;
 use telemetry::{Kind, Span, TraceContext, semconv};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::fault_points::reach;
 use crate::lanes::Lanes;
+use crate::pace::Pace;
 use crate::publish::{LARGEST_BATCH, Outgoing, publish};
-use crate::{Db, Envelope, metrics};
+use crate::{Db, Envelope, amnesia, metrics};
 
 /// How often the outbox is looked at although nobody called.
 const IDLE: Duration = Duration::from_millis(500);
 /// How often the lanes are shared out anew.
 const BALANCE: Duration = Duration::from_secs(1);
+/// How long one round may take; a link that has died without a word does not stop the relay for longer.
+const ROUND: Duration = Duration::from_secs(15);
+/// How long an orderly end of the session may take; the server ends it by itself if need be.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How often the archive is compared with the stream although no connection was lost.
+const RECALL: Duration = Duration::from_secs(30);
 /// The channel on which replicas wake each other, between transactions, never inside one.
 const CHANNEL: &str = "outbox";
 
@@ -61,22 +70,32 @@ impl Relay {
     /// One session: owns lanes, and forwards batch after batch while everything goes well.
     async fn serve(&self, shutdown: &CancellationToken, failures: &mut u32) -> anyhow::Result<()> {
         self.wait_for_broker(shutdown).await;
+        let mut connection = self.connection();
+        let mut recalled = Instant::now();
+        self.recall().await?;
         let mut commits = self.db.commits();
-        let mut lanes = Lanes::open(self.db.pool()).await?;
-        let mut calls = PgListener::connect_with(self.db.pool()).await?;
-        calls.listen(CHANNEL).await?;
-        let mut balanced = None;
+        let (mut lanes, mut calls) = timeout(ROUND, self.open()).await??;
+        let (mut balanced, mut highest, mut pace) = (None, 0, Pace::default());
         while !shutdown.is_cancelled() {
+            pace.wait().await;
             if balanced.is_none_or(|at: Instant| at.elapsed() > BALANCE) {
-                lanes.balance().await?;
+                timeout(ROUND, lanes.balance()).await??;
                 balanced = Some(Instant::now());
+                if self.connection() != connection || recalled.elapsed() > RECALL {
+                    (connection, recalled) = (self.connection(), Instant::now());
+                    self.recall().await?;
+                }
             }
             if commits.has_changed()? {
                 commits.mark_unchanged();
                 self.call_others(&mut lanes).await?;
             }
-            if self.forward(&mut lanes).await? > 0 {
-                *failures = 0;
+            if let Some(sequence) = timeout(ROUND, self.forward(&mut lanes)).await?? {
+                if sequence < highest {
+                    // The stream counts anew.
+                    self.recall().await?;
+                }
+                (highest, *failures) = (sequence, 0);
                 continue;
             }
             tokio::select! {
@@ -86,16 +105,26 @@ impl Relay {
                 () = tokio::time::sleep(IDLE) => {}
             }
         }
-        lanes.close().await;
+        let _ = timeout(GOODBYE, lanes.close()).await;
         Ok(())
     }
 
-    /// One batch: read, publish, forget. No transaction is open while the broker works.
-    async fn forward(&self, lanes: &mut Lanes) -> anyhow::Result<usize> {
+    async fn open(&self) -> sqlx::Result<(Lanes, PgListener)> {
+        let lanes = Lanes::open(self.db.pool()).await?;
+        let mut calls = PgListener::connect_with(self.db.pool()).await?;
+        calls.listen(CHANNEL).await?;
+        Ok((lanes, calls))
+    }
+
+    /// One batch: read, publish, forget. Returns its place in the stream, or none if there was nothing to publish.
+    ///
+    /// No transaction is open while the broker works.
+    async fn forward(&self, lanes: &mut Lanes) -> anyhow::Result<Option<u64>> {
         let rows = read(lanes).await?;
         if rows.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
+        reach("relay.read").await?;
         let started = Instant::now();
         let span = publish_span(self.owner, &rows);
         let messages: Vec<Outgoing> = rows.iter().map(Row::outgoing).collect();
@@ -105,9 +134,24 @@ impl Relay {
         }
         let sequence = outcome?;
         drop(span);
+        reach("relay.published").await?;
         forget(lanes, self.owner, &rows, sequence).await?;
+        reach("relay.forgotten").await?;
         metrics::messaging().published(self.owner, rows.len(), started.elapsed());
-        Ok(rows.len())
+        Ok(Some(sequence))
+    }
+
+    /// Puts back what the broker has forgotten, before anything new is published.
+    async fn recall(&self) -> anyhow::Result<()> {
+        let republished = amnesia::recall(&self.db, &self.jetstream, self.owner).await?;
+        metrics::messaging().republished.add(republished, &[]);
+        Ok(())
+    }
+
+    /// Which connection to which server; another one may know less.
+    fn connection(&self) -> (String, u64) {
+        let server = self.jetstream.client().server_info();
+        (server.server_id, server.client_id)
     }
 
     /// Tells the other replicas, if there are any, of commits in lanes that they own.
@@ -184,9 +228,9 @@ async fn forget(lanes: &mut Lanes, owner: Owner, rows: &[Row], sequence: u64) ->
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     sqlx::query!(
         r#"
-        with gone as (delete from outbox where id = any($1) returning *)
+        with gone as (delete from outbox where id = any($1) returning outbox)
         insert into outbox_archive (stream, stream_sequence, events)
-        select $2, $3, json_agg(gone order by gone.id) from gone having count(*) > 0
+        select $2, $3, array_agg(gone.outbox order by (gone.outbox).id) from gone having count(*) > 0
         "#,
         &ids,
         owner.stream(),

@@ -55,43 +55,11 @@ pub struct InboxStatus {
 
 /// Reads the newest row of the inbox.
 pub async fn inbox(pool: &PgPool) -> sqlx::Result<InboxStatus> {
-    let row = sqlx::query!("select event_id, handled_at from inbox order by consumer desc, event_id desc limit 1")
+    let row = sqlx::query!("select event_id, handled_at from inbox order by event_id desc limit 1")
         .fetch_optional(pool)
         .await?;
     Ok(InboxStatus {
         last_event_id: row.as_ref().map(|row| row.event_id),
         last_handled_at: row.map(|row| row.handled_at),
     })
-}
-
-/// A dead letter without its content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadLetter {
-    /// The event.
-    pub event_id: Uuid,
-    /// `dead`, `parked`, `redriven` or `discarded`.
-    pub state: String,
-    /// Why it is here.
-    pub reason: String,
-    /// How often it was tried.
-    pub attempts: i64,
-    /// Its CloudEvents type.
-    pub event_type: String,
-    /// The order, or the sku, that it is about.
-    pub subject: String,
-    /// When it came here.
-    pub buried_at: DateTime<Utc>,
-}
-
-/// The newest open dead letters, 100 at most.
-pub async fn dead_letters(pool: &PgPool) -> sqlx::Result<Vec<DeadLetter>> {
-    sqlx::query_as!(
-        DeadLetter,
-        r#"
-        select event_id, state, reason, attempts, event_type, subject, buried_at
-        from dead_letters where state in ('dead', 'parked') order by id desc limit 100
-        "#
-    )
-    .fetch_all(pool)
-    .await
 }

@@ -21,12 +21,16 @@ use telemetry::TraceContext;
 use uuid::Uuid;
 
 use crate::dead_letters::{self, Letter};
+use crate::fault_points::reach;
 use crate::inbox::{self, Claim};
 use crate::outbox::{self, Entry};
 use crate::{Db, Draft, Envelope, Fault, Trouble, Tx};
 
 /// How often a lost race is run again before giving up: a second at most, all in all.
 const RACES: u32 = 20;
+
+/// How long one attempt may take: longer than the server lets any statement of it run.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// What a service knows about the orders of a batch: loaded, decided upon and saved once a batch.
 pub trait WorkingSet: Sized + Send + 'static {
@@ -148,8 +152,12 @@ pub(crate) async fn commit<W: WorkingSet>(
 ) -> Result<Vec<Verdict>, Trouble> {
     let mut races = 0;
     loop {
-        let outcome = AssertUnwindSafe(attempt(db, consumer, jobs)).catch_unwind().await;
-        match outcome.unwrap_or_else(|_| Err(Trouble::Broken("the decision panicked".into()))) {
+        let attempt = AssertUnwindSafe(attempt(db, consumer, jobs)).catch_unwind();
+        let outcome = match tokio::time::timeout(WITHIN, attempt).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(Trouble::Broken("the decision panicked".into()))),
+            Err(_) => Err(Trouble::Unavailable(sqlx::Error::PoolTimedOut)),
+        };
+        match outcome {
             Err(Trouble::Conflict(_)) if races < RACES => races += 1,
             outcome => return outcome,
         }
@@ -158,10 +166,11 @@ pub(crate) async fn commit<W: WorkingSet>(
 }
 
 async fn attempt<W: WorkingSet>(db: &Db, consumer: &str, jobs: &mut [Job<'_, W>]) -> Result<Vec<Verdict>, Trouble> {
-    let mut tx = db.pool().begin().await?;
+    let mut tx = db.begin().await?;
     let letters: Vec<Option<&Letter>> = jobs.iter().map(|job| job.heard).collect();
     let claims = inbox::claim(&mut tx, consumer, &letters).await?;
 
+    reach("unit.claimed").await.map_err(sqlx::Error::from)?;
     let mut touched = Touched::default();
     for job in jobs.iter().filter(|job| claims.are_fresh(job.heard)) {
         touched.extend(job.touched);
@@ -180,7 +189,9 @@ async fn attempt<W: WorkingSet>(db: &Db, consumer: &str, jobs: &mut [Job<'_, W>]
         )
         .await?;
     dead_letters::bury(&mut tx, consumer, &letters, &decided.verdicts).await?;
+    reach("unit.saved").await.map_err(sqlx::Error::from)?;
     tx.commit().await?;
+    reach("unit.committed").await.map_err(sqlx::Error::from)?;
     db.announce_commit();
     Ok(decided.verdicts)
 }

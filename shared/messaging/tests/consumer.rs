@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::common::{MIGRATIONS, World, eventually, hold, somebody_waits};
 
-/// Rows 6 and 18: the copies come in one batch, and once more after it.
+/// Rows 6, 18: an event has one effect, although its copies come in one batch and once more after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn acts_once_on_an_event_delivered_five_times() {
     let world = World::new().await;
@@ -48,7 +48,7 @@ async fn acknowledges_an_event_after_its_commit() {
     assert_eq!(world.seen(order).await, 2);
 }
 
-/// Row 5: wherever the process dies, every event is acted upon once.
+/// Rows 5, 6: wherever the process dies, every event is acted upon once.
 #[tokio::test(flavor = "multi_thread")]
 async fn acts_once_however_often_the_process_dies() {
     let world = World::new().await;
@@ -76,7 +76,7 @@ async fn acts_once_however_often_the_process_dies() {
     assert_eq!(unequal, 0);
 }
 
-/// Row 6: committed, but the acknowledgement never arrived.
+/// Row 6: an event whose effect is committed, but whose acknowledgement never arrived, is recognised.
 #[tokio::test(flavor = "multi_thread")]
 async fn recognises_a_redelivery_after_a_lost_acknowledgement() {
     let users = r#"authorization { users: [
@@ -106,7 +106,8 @@ async fn recognises_a_redelivery_after_a_lost_acknowledgement() {
     assert_eq!(effects(&world.pool).await, (1, 1, 1));
 }
 
-/// Row 48: the others need not wait until its time to acknowledge has run out.
+/// Row 48: a consumer that is stopped hands back what it has not handled, so that the others need not wait until its
+/// time to acknowledge has run out.
 #[tokio::test(flavor = "multi_thread")]
 async fn hands_back_what_it_has_not_handled_when_it_is_stopped() {
     let world = World::new().await;

@@ -82,7 +82,8 @@ async fn a_decision_is_committed_although_nobody_waits_for_it() {
     .await;
 }
 
-/// Row 8: no session is left in a transaction, and no later decision is lost in one.
+/// Row 8: after a thousand callers have hung up no session is left in a transaction, and no later decision is lost in
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_callers_hang_up_without_harm() {
     let desk = Desk::new().await;
@@ -116,7 +117,7 @@ async fn a_thousand_callers_hang_up_without_harm() {
     assert_eq!(desk.count(in_transaction).await, 0);
 }
 
-/// Row 15: load is shed instead of queued for ever.
+/// Row 15: when too many decisions wait, the next one is refused at once instead of queued for ever.
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let desk = Desk::new().await;
@@ -130,7 +131,7 @@ async fn a_full_queue_refuses_at_once() {
         }
         assert!(waiting.len() < 10_000, "the queue has no end");
     };
-    assert!(matches!(refusal, Err(Undecided::Unavailable(_))), "{refusal:?}");
+    assert!(matches!(refusal, Err(Undecided::Overloaded)), "{refusal:?}");
     lock.rollback().await.unwrap();
     future::try_join_all(waiting).await.unwrap();
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use messaging::{Db, Decisions, Errand, Touched, Tx, run_errand};
-use sqlx::PgPool;
+use messaging::{Db, Decisions, Errand, Touched, run_errand};
+use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ impl Errand for Send {
 
     const NAME: &'static str = "send parcels";
 
-    async fn take(&self, tx: &mut Tx, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Uuid>> {
         self.tries.fetch_add(1, Ordering::Relaxed);
         sqlx::query_scalar(
             "with due as materialized (
@@ -40,7 +40,7 @@ impl Errand for Send {
         )
         .bind(LEASE)
         .bind(limit)
-        .fetch_all(&mut **tx)
+        .fetch_all(session)
         .await
     }
 
@@ -57,9 +57,9 @@ impl Errand for Send {
         &TraceContext::NONE
     }
 
-    async fn next_due(&self, db: &Db) -> sqlx::Result<Option<Duration>> {
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
         let due = "select extract(epoch from min(due_at) - now())::float8 from parcels where sent = 0";
-        let due: Option<f64> = sqlx::query_scalar(due).fetch_one(db.pool()).await?;
+        let due: Option<f64> = sqlx::query_scalar(due).fetch_one(session).await?;
         Ok(due.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
     }
 }
@@ -129,7 +129,7 @@ async fn two_runners_do_everything_once() {
     );
 }
 
-/// Row 28: the lease of the dead runs out, and somebody else tries.
+/// The lease of the dead runs out, and somebody else tries.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_errand_is_run_again_when_its_runner_died() {
     let post = Post::new().await;

@@ -25,7 +25,7 @@ async fn what_is_older_than_the_streams_is_forgotten_and_nothing_else() {
             .await
             .unwrap();
         let archived = "insert into outbox_archive (published_at, stream, stream_sequence, events)
-                        values (now() - make_interval(days => $1), 'ORDER', 1, '[]')";
+                        values (now() - make_interval(days => $1), 'ORDER', 1, '{}')";
         sqlx::query(archived)
             .bind(days as i32)
             .execute(db.pool())

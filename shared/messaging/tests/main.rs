@@ -5,11 +5,13 @@
 
 mod common;
 mod consumer;
+mod deaths;
 mod decisions;
 mod errands;
 mod housekeeping;
+mod links;
 mod outages;
 mod poison;
-mod relay;
-mod replicas;
+mod redrive;
+mod relay_suite;
 mod trace;

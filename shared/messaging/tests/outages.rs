@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::common::{Ledger, MIGRATIONS, Overheard, World, assert_in_order, eventually, see};
 
-/// Row 13: no attempt is burnt, and whoever asks meanwhile is told to come again.
+/// Row 13: while the database is away no attempt is burnt, and whoever asks is told to come again.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_the_database_is_away() {
     let cluster = Postgres::start(Place::temporary()).await.unwrap();
@@ -50,7 +50,7 @@ async fn nothing_is_lost_while_the_database_is_away() {
     assert_eq!(world.stream().await.len(), 41);
 }
 
-/// Row 9: decisions are taken all the same, and told when the broker is back.
+/// Row 9: while the broker is away decisions are taken all the same, and told once when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_published_once_though_the_broker_is_killed() {
     let world = World::new().await;

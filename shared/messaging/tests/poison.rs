@@ -1,11 +1,13 @@
 //! What cannot be handled is buried alone and stops nobody but its own subject.
 
 use async_nats::HeaderMap;
+use events::{Event, PaymentDeclined};
 use uuid::Uuid;
 
 use crate::common::{Overheard, World, declined, eventually, headers};
 
-/// Rows 20 and 21: later events of the same subject wait, in the same batch and in the next; the others do not.
+/// Rows 20, 21: a faulty event is a dead letter, and the later ones of its subject wait, in the same batch and in the
+/// next; the others do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn buries_a_faulty_event_and_parks_the_later_ones_of_its_subject() {
     let world = World::new().await;
@@ -37,7 +39,7 @@ async fn buries_a_faulty_event_and_parks_the_later_ones_of_its_subject() {
 }
 
 /// Messages that nobody can handle, and what is said of each.
-fn unreadable() -> Vec<(HeaderMap, Vec<u8>, String)> {
+pub(crate) fn unreadable() -> Vec<(HeaderMap, Vec<u8>, String)> {
     let json = serde_json::to_vec(&declined(Uuid::now_v7(), "")).unwrap();
     let whole = || headers(Uuid::now_v7(), &declined(Uuid::now_v7(), ""));
     let without = |name: &str| {
@@ -88,7 +90,7 @@ fn unreadable() -> Vec<(HeaderMap, Vec<u8>, String)> {
     all
 }
 
-/// Row 20: each is buried with its reason, and whoever comes with it or after it is handled.
+/// Row 20: what cannot be read is buried with its reason, and whoever comes with it or after it is handled.
 #[tokio::test(flavor = "multi_thread")]
 async fn buries_what_cannot_be_read() {
     let world = World::new().await;
@@ -114,7 +116,8 @@ async fn buries_what_cannot_be_read() {
     assert_eq!(world.seen(order).await, 2);
 }
 
-/// Row 20: bounded attempts, each later than the last, whatever goes wrong; the neighbours commit.
+/// Row 20: an event that fails for a reason of its own is tried five times, each later than the last, and its
+/// neighbours commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn buries_only_the_culprit_after_five_delayed_attempts() {
     let world = World::new().await;
@@ -173,4 +176,29 @@ async fn keeps_trying_to_bury_what_cannot_be_buried_and_handles_the_rest() {
     sqlx::query(allow).execute(&world.pool).await.unwrap();
     world.all_heard().await;
     assert_eq!(world.count("select count(*) from dead_letters").await, 1);
+}
+
+/// Row 20: nobody is asked to handle what is larger than an event may be; the stream does not take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused_by_the_broker() {
+    let world = World::new().await;
+    let _replica = world.replica().await.consuming();
+    for size in [300 << 10, 10 << 20] {
+        let event = declined(Uuid::now_v7(), "");
+        let subject = PaymentDeclined::TYPE.subject();
+        let headers = headers(Uuid::now_v7(), &event);
+        let sent = world
+            .jetstream
+            .publish_with_headers(subject, headers, vec![b'a'; size].into());
+        let refused = match sent.await {
+            Ok(ack) => ack.await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused, "{size} bytes were taken");
+    }
+    let order = Uuid::now_v7();
+    world.tell(order, "").await;
+    world.all_heard().await;
+    assert_eq!(world.seen(order).await, 1);
+    assert_eq!(world.count("select count(*) from dead_letters").await, 0);
 }

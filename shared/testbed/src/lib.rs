@@ -13,22 +13,28 @@
 //! ```
 
 mod databases;
+mod disk;
+mod faketime;
 mod install;
 mod nats;
 mod place;
 mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod scratch;
 mod supervisor;
 mod tools;
 
 pub use databases::{database, database_url, nats, postgres};
+pub use disk::Disk;
+pub use faketime::faketime;
 pub use nats::Nats;
 pub use place::{Durability, Place};
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use process::Process;
+pub use proxy::{Proxy, When};
 pub use scratch::Scratch;
 pub use tools::Tools;
 

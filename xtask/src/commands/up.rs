@@ -92,6 +92,7 @@ async fn start(options: &Options) -> Result<(Shop, Option<Viewer>)> {
         durability: Durability::Real,
         seed: !options.no_seed,
         progress: |step| println!("{step}"),
+        ..ShopOptions::default()
     });
     let shop = shop.await.map_err(|error| match error.to_string() {
         // A migration that was applied has been edited since.

@@ -20,10 +20,16 @@ pub(super) struct Launch<'a> {
 
 impl Launch<'_> {
     pub(super) async fn service(&self, shop: &Shop, service: Service) -> Result<(&'static str, Process)> {
+        let command = self.service_command(shop, service)?;
+        self.start(service.name(), &command).await
+    }
+
+    /// A service's program with everything that it is told.
+    pub(super) fn service_command(&self, shop: &Shop, service: Service) -> Result<Command> {
         let mut command = self.command(service.name())?;
         command
-            .env("DATABASE_URL", shop.database_url(service))
-            .env("NATS_URL", shop.nats().url())
+            .env("DATABASE_URL", shop.own_database_url(service))
+            .env("NATS_URL", shop.own_nats_url(service))
             .env("HTTP_ADDR", self.addresses.http(service))
             .env("ADMIN_ADDR", self.addresses.admin(service));
         match service {
@@ -40,9 +46,10 @@ impl Launch<'_> {
         if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none() {
             command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
         }
+        command.env("FAULT_POINTS", self.home.fault_points(service));
         let own = self.options.env.iter().filter(|(of, ..)| *of == service);
         command.envs(own.map(|(_, name, value)| (name, value)));
-        self.start(service.name(), &command).await
+        Ok(command)
     }
 
     pub(super) async fn gateway(&self) -> Result<(&'static str, Process)> {

@@ -26,6 +26,10 @@ pub struct ShopOptions {
     pub binaries: Option<PathBuf>,
     /// What acknowledgements survive.
     pub durability: Durability,
+    /// How streams and durables are to be.
+    pub provision: messaging::provision::Settings,
+    /// Whether services reach their servers through proxies that can be made to fail.
+    pub proxied: bool,
     /// Whether an empty catalogue is filled.
     pub seed: bool,
     /// Told each step before it is taken.
@@ -44,6 +48,8 @@ impl Default for ShopOptions {
             otlp: None,
             binaries: None,
             durability: Durability::Test,
+            provision: messaging::provision::Settings::default(),
+            proxied: false,
             seed: true,
             progress: |_| {},
         }
@@ -132,6 +138,11 @@ impl Home {
 
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Where the fault points of a service are armed.
+    pub(super) fn fault_points(&self, service: Service) -> PathBuf {
+        self.folder("fault-points").join(service.name())
     }
 
     pub(super) fn log(&self, program: &str) -> PathBuf {

@@ -12,11 +12,11 @@ use super::Service;
 const APPEARS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Creates every stream and every durable, or brings them up to date.
-pub async fn provision(nats_url: &str, replicas: usize) -> Result<()> {
+pub async fn provision(nats_url: &str, settings: &provision::Settings) -> Result<()> {
     let jetstream = jetstream(nats_url).await?;
-    provision::streams(&jetstream, replicas).await?;
+    provision::streams(&jetstream, settings).await?;
     for service in Service::ALL {
-        provision::durables(&jetstream, &service.hears()).await?;
+        provision::durables(&jetstream, &service.hears(), settings).await?;
     }
     Ok(())
 }

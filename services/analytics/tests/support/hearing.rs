@@ -68,7 +68,7 @@ async fn hear_once(pool: &PgPool, batch: &[Told]) -> sqlx::Result<()> {
         touched.orders.extend(&told.touched.orders);
         touched.keys.extend(told.touched.keys.iter().cloned());
     }
-    let mut tx = pool.begin().await?;
+    let mut tx = messaging::Db::new(pool.clone()).begin().await?;
     let mut projections = Projections::load(&mut tx, &touched).await?;
     react(&mut projections, batch);
     let heard = batch.iter().map(|told| told.envelope.clone()).collect();

@@ -22,7 +22,7 @@ pub(super) async fn place_order(
     Json(wish): Json<Wish>,
 ) -> Result<Response, ApiError> {
     refuse(wish.faults())?;
-    let key = key.map(|key| Key::of(&wish, &key));
+    let key = key.map(|key| Key::of(&wish, &key)).transpose()?;
     if let Some(key) = &key
         && let Some(answer) = store::answer(app.db.pool(), &key.scope).await?
     {
@@ -81,13 +81,15 @@ struct Key {
 }
 
 impl Key {
-    /// Two bodies that mean the same have one fingerprint, however they are formatted.
-    fn of(wish: &Wish, key: &IdempotencyKey) -> Self {
-        let meaning = format!("{wish:?}");
-        Self {
+    /// Two bodies that mean the same have one fingerprint, however they are formatted and whichever version of this
+    /// service took them: it is a hash of their JSON with sorted names.
+    fn of(wish: &Wish, key: &IdempotencyKey) -> Result<Self, ApiError> {
+        let meaning =
+            serde_json::to_value(wish).map_err(|error| ApiError::internal(format!("no fingerprint: {error}")))?;
+        Ok(Self {
             scope: format!("{}:{}", wish.customer.id, key.0),
-            fingerprint: Uuid::new_v5(&Uuid::NAMESPACE_OID, meaning.as_bytes()),
-        }
+            fingerprint: Uuid::new_v5(&Uuid::NAMESPACE_OID, meaning.to_string().as_bytes()),
+        })
     }
 
     fn replay(&self, answer: &Answer) -> Result<Response, ApiError> {
@@ -166,4 +168,28 @@ fn fields(faults: Vec<Refused>) -> Vec<FieldError> {
         .into_iter()
         .map(|Refused { field, reason }| FieldError { field, reason })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A client that repeats a request during a deployment must get its answer, so this value may never change.
+    #[test]
+    fn a_fingerprint_is_the_same_in_every_version_and_however_the_body_is_formatted() {
+        let bodies = [
+            r#"{"customer":{"id":"0198a8a0-0000-7000-8000-000000000001","email":"ada@example.com"},
+                "lines":[{"sku":"tea","quantity":2}],"payment_method":"pm_card_visa",
+                "ship_to":{"name":"Ada","street":"1 Main St","city":"London","postal_code":"N1","country":"GB"}}"#,
+            r#"{"ship_to":{"country":"GB","city":"London","postal_code":"N1","name":"Ada","street":"1 Main St"},
+                "payment_method":"pm_card_visa","currency":null,"lines":[{"quantity":2,"sku":"tea"}],
+                "customer":{"email":"ada@example.com","id":"0198a8a0-0000-7000-8000-000000000001"}}"#,
+        ];
+        for body in bodies {
+            let key = Key::of(&serde_json::from_str(body).unwrap(), &IdempotencyKey("k".into())).unwrap();
+            assert_eq!(key.fingerprint.to_string(), "f76272eb-97e2-5b81-ad81-8f970fb4cfea");
+            assert_eq!(key.scope, "0198a8a0-0000-7000-8000-000000000001:k");
+        }
+    }
 }

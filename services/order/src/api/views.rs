@@ -9,7 +9,7 @@ use crate::domain::{Order, State, StepState, StockCheck};
 use crate::store::TimelineEntry;
 
 /// Every state that a list can be asked for.
-pub(super) const STATES: [&str; 7] = [
+pub(crate) const STATES: [&str; 7] = [
     "PENDING",
     "RESERVED",
     "CONFIRMED",
@@ -18,9 +18,6 @@ pub(super) const STATES: [&str; 7] = [
     "CANCELLING",
     "CANCELLED",
 ];
-
-/// An order that has not moved for so long, in seconds, needs a human.
-const STUCK_AFTER: i64 = 60;
 
 #[derive(Debug, Serialize)]
 pub(super) struct OrderView {
@@ -63,6 +60,7 @@ pub(super) struct SagaView {
     state: State,
     /// When the order is given up unless it is paid; none once it cannot be overdue any more.
     deadline: Option<DateTime<Utc>>,
+    /// It has stood still for longer than it may: somebody has to look at it.
     needs_attention: bool,
     steps: Vec<StepView>,
 }
@@ -78,10 +76,8 @@ struct StepView {
 }
 
 impl SagaView {
-    pub(super) fn of(order: &Order, timeline: &[TimelineEntry]) -> Self {
+    pub(super) fn of(order: &Order, timeline: &[TimelineEntry], needs_attention: bool) -> Self {
         let state = order.state();
-        let still_for = (Utc::now() - order.updated_at).num_seconds();
-        let overdue = !state.awaits_payment() || order.pay_by < Utc::now();
         let steps = order.steps().map(|step| {
             let reports = timeline
                 .iter()
@@ -98,7 +94,7 @@ impl SagaView {
             order_id: order.id,
             state,
             deadline: state.awaits_payment().then_some(order.pay_by),
-            needs_attention: !state.is_terminal() && overdue && still_for > STUCK_AFTER,
+            needs_attention,
             steps: steps.into(),
         }
     }

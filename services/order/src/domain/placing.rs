@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Facts, Order};
 
 /// What a client asks for. Prices, totals and states are never taken from a client.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     /// Who orders.
@@ -24,12 +24,12 @@ pub struct Wish {
     /// Token of the payment method, `pm_…`; never a card number.
     pub payment_method: String,
     /// The currency the client expects to pay in, if it cares.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
 }
 
 /// Who orders.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WishedCustomer {
     /// The customer's id.
@@ -39,7 +39,7 @@ pub struct WishedCustomer {
 }
 
 /// One line of a wish.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WishedLine {
     /// The article.

@@ -1,8 +1,44 @@
-//! The saga as people see it: each step, where it stands, and what undoes it.
+//! The saga as people see it: each step, where it stands, what undoes it, and whether it is stuck.
+//!
+//! No order waits for ever without anybody knowing. Before it is paid its deadline resolves it, whatever event was
+//! lost. Once it is being undone, every compensation is retried by whoever owes it. What neither resolves, such as
+//! an `OrderConfirmed` that never reached the warehouse, makes the order one that *needs attention*: `/saga` says so,
+//! `GET /v1/orders?needs_attention=true` lists it and `shop.sagas.stuck` counts it. An operator cancels it like a
+//! customer would, which undoes it from wherever it stands until the parcel has left the house.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{Order, State};
+
+/// What an order that is not done waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// Another service, which answers in moments unless something is broken.
+    ForServices,
+    /// A parcel that is being packed or carried, which takes days.
+    ForTheParcel,
+}
+
+impl Waits {
+    /// The word for it in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ForServices => "SERVICES",
+            Self::ForTheParcel => "PARCEL",
+        }
+    }
+}
+
+/// How long an order may stand still before a human has to look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// While it waits for another service: overdue, confirmed but not scheduled, or being undone.
+    pub services: Duration,
+    /// While its parcel is packed and carried.
+    pub parcel: Duration,
+}
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,6 +72,17 @@ pub struct Step {
 }
 
 impl Order {
+    /// What it waits for; none once nothing is owed. A completed order still waits until inventory has sold its goods.
+    pub fn waits(&self) -> Option<Waits> {
+        match self.state() {
+            State::Cancelled => None,
+            State::Completed => (!self.facts.committed).then_some(Waits::ForServices),
+            State::Shipped => Some(Waits::ForTheParcel),
+            State::Confirmed if self.facts.scheduled => Some(Waits::ForTheParcel),
+            State::Pending | State::Reserved | State::Confirmed | State::Cancelling => Some(Waits::ForServices),
+        }
+    }
+
     /// The steps in the order in which they are taken; compensation runs the other way.
     pub fn steps(&self) -> [Step; 3] {
         let facts = &self.facts;

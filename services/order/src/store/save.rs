@@ -28,9 +28,10 @@ async fn insert_orders(tx: &mut Tx, new: &[&Order]) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into orders (id, customer_id, customer_email, lines, total, currency, ship_to, payment_method,
-                            stock_check, state, facts, version, pay_by, due_at, traceparent, tracestate)
+                            stock_check, state, facts, version, pay_by, due_at, waits_for, waits_since,
+                            traceparent, tracestate)
         select id, customer_id, customer_email, lines, total, currency, ship_to, payment_method,
-               stock_check, state, facts, version, pay_by, pay_by, traceparent, tracestate
+               stock_check, state, facts, version, pay_by, pay_by, 'SERVICES', pay_by, traceparent, tracestate
         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::bigint[], $6::text[], $7::jsonb[], $8::text[],
                     $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::timestamptz[], $14::text[], $15::text[])
             as t (id, customer_id, customer_email, lines, total, currency, ship_to, payment_method,
@@ -57,7 +58,8 @@ async fn insert_orders(tx: &mut Tx, new: &[&Order]) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// An order is swept only while it awaits payment; whoever leaves that state leaves the queue.
+/// An order is swept only while it awaits payment; whoever leaves that state leaves the queue. It may stand still
+/// until then for free, and afterwards counts how long it has been in its state.
 async fn update_orders(tx: &mut Tx, known: &[&Order]) -> sqlx::Result<()> {
     if known.is_empty() {
         return Ok(());
@@ -65,9 +67,15 @@ async fn update_orders(tx: &mut Tx, known: &[&Order]) -> sqlx::Result<()> {
     let saved = sqlx::query!(
         r#"
         update orders set state = t.state, reason = t.reason, facts = t.facts, version = t.version,
-                          due_at = case when t.awaits_payment then due_at end, updated_at = now()
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::bigint[], $6::bigint[], $7::bool[])
-            as t (id, state, reason, facts, version, saved_version, awaits_payment)
+                          due_at = case when t.awaits_payment then due_at end, waits_for = t.waits_for,
+                          waits_since = case when t.waits_for is null then null
+                                             when t.awaits_payment then pay_by
+                                             when orders.state = t.state then waits_since
+                                             else now() end,
+                          updated_at = now()
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::bigint[], $6::bigint[], $7::bool[],
+                    $8::text[])
+            as t (id, state, reason, facts, version, saved_version, awaits_payment, waits_for)
         where orders.id = t.id and orders.version = t.saved_version
         "#,
         &known.iter().map(|order| order.id).collect::<Vec<_>>(),
@@ -86,6 +94,10 @@ async fn update_orders(tx: &mut Tx, known: &[&Order]) -> sqlx::Result<()> {
             .iter()
             .map(|order| order.state().awaits_payment())
             .collect::<Vec<_>>(),
+        &known
+            .iter()
+            .map(|order| order.waits().map(|waits| waits.as_str().to_owned()))
+            .collect::<Vec<_>>() as &[Option<String>],
     )
     .execute(&mut **tx)
     .await?;

@@ -255,7 +255,12 @@ impl Payment {
             }
             Fact::UndoAnswered { cause } => (self.undo, self.cause) = (Undo::Answered, Some(*cause)),
             Fact::RefundRequested { cause, .. } => (self.state, self.cause) = (State::Refunding, Some(*cause)),
-            Fact::Refunded { amount, .. } => (self.state, self.refunded) = (State::Refunded, *amount),
+            Fact::Refunded { amount, .. } => {
+                (self.state, self.refunded) = (State::Refunded, *amount);
+                if self.undo == Undo::Wanted {
+                    self.undo = Undo::Answered;
+                }
+            }
         }
     }
 

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use messaging::Tx;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use telemetry::TraceContext;
 use uuid::Uuid;
 
@@ -50,7 +49,7 @@ pub struct DueCharge {
 }
 
 /// Counts the attempt and notes the doubt before any call is made, and leases the payment.
-pub async fn take_charges(tx: &mut Tx, take: Take) -> sqlx::Result<Vec<DueCharge>> {
+pub async fn take_charges(session: &mut PgConnection, take: Take) -> sqlx::Result<Vec<DueCharge>> {
     let taken = Instant::now();
     let rows = sqlx::query!(
         r#"
@@ -76,7 +75,7 @@ pub async fn take_charges(tx: &mut Tx, take: Take) -> sqlx::Result<Vec<DueCharge
         take.lease.as_secs_f64(),
         take.give_up_after.as_secs_f64(),
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(session)
     .await?;
     let jobs = rows.into_iter().map(|row| DueCharge {
         charge: Charge {
@@ -101,14 +100,14 @@ pub async fn take_charges(tx: &mut Tx, take: Take) -> sqlx::Result<Vec<DueCharge
 }
 
 /// How long until the next charge is due.
-pub async fn next_charge(pool: &PgPool) -> sqlx::Result<Option<Duration>> {
+pub async fn next_charge(session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
     let left = sqlx::query_scalar!(
         r#"
         select extract(epoch from min(due_at) - now())::float8
         from payments where due_at is not null and state <> 'REFUNDING'
         "#,
     );
-    Ok(left.fetch_one(pool).await?.map(from_seconds))
+    Ok(left.fetch_one(session).await?.map(from_seconds))
 }
 
 /// A refund that an errand took.
@@ -129,7 +128,7 @@ pub struct DueRefund {
 }
 
 /// Counts the attempt before any call is made, and leases the payment.
-pub async fn take_refunds(tx: &mut Tx, limit: i64, lease: Duration) -> sqlx::Result<Vec<DueRefund>> {
+pub async fn take_refunds(session: &mut PgConnection, limit: i64, lease: Duration) -> sqlx::Result<Vec<DueRefund>> {
     let rows = sqlx::query!(
         r#"
         with due as (
@@ -144,7 +143,7 @@ pub async fn take_refunds(tx: &mut Tx, limit: i64, lease: Duration) -> sqlx::Res
         limit,
         lease.as_secs_f64(),
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(session)
     .await?;
     let jobs = rows.into_iter().map(|row| DueRefund {
         order_id: row.order_id,
@@ -158,14 +157,14 @@ pub async fn take_refunds(tx: &mut Tx, limit: i64, lease: Duration) -> sqlx::Res
 }
 
 /// How long until the next refund is due.
-pub async fn next_refund(pool: &PgPool) -> sqlx::Result<Option<Duration>> {
+pub async fn next_refund(session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
     let left = sqlx::query_scalar!(
         r#"
         select extract(epoch from min(due_at) - now())::float8
         from payments where due_at is not null and state = 'REFUNDING'
         "#,
     );
-    Ok(left.fetch_one(pool).await?.map(from_seconds))
+    Ok(left.fetch_one(session).await?.map(from_seconds))
 }
 
 /// Less than nothing is now.

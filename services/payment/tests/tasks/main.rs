@@ -6,6 +6,7 @@ mod outages;
 #[path = "../replica/mod.rs"]
 mod replica;
 mod sandbox;
+mod storms;
 mod undos;
 
 use std::time::Duration;
@@ -43,22 +44,7 @@ impl Shop {
     }
 
     fn errands(&self, patience: Patience) -> (Charge, Refund) {
-        let url = self.sandbox.url().parse().unwrap();
-        let gateway = Gateway::at(&url, KEY.into(), patience.call).unwrap();
-        let decisions = self.replica.decisions.clone();
-        let charge = Charge {
-            decisions: decisions.clone(),
-            gateway: gateway.clone(),
-            patience,
-        };
-        (
-            charge,
-            Refund {
-                decisions,
-                gateway,
-                patience,
-            },
-        )
+        errands(&self.replica, &self.sandbox.url(), patience)
     }
 
     /// Runs both errands until the guard is dropped.
@@ -100,7 +86,7 @@ impl Shop {
             .execute(&self.replica.pool)
             .await
             .unwrap();
-        let mut tx = self.replica.pool.begin().await.unwrap();
+        let mut tx = messaging::Db::new(self.replica.pool.clone()).begin().await.unwrap();
         let mut taken = charge.take(&mut tx, 10).await.unwrap();
         tx.commit().await.unwrap();
         taken.pop().expect("a charge is due")
@@ -122,4 +108,21 @@ impl Shop {
             assert_eq!(charge["order_id"], json!(order_id));
         }
     }
+}
+
+/// What a replica does unasked, with the gateway at this address.
+fn errands(replica: &Replica, gateway: &str, patience: Patience) -> (Charge, Refund) {
+    let gateway = Gateway::at(&gateway.parse().unwrap(), KEY.into(), patience.call).unwrap();
+    let decisions = replica.decisions.clone();
+    let charge = Charge {
+        decisions: decisions.clone(),
+        gateway: gateway.clone(),
+        patience,
+    };
+    let refund = Refund {
+        decisions,
+        gateway,
+        patience,
+    };
+    (charge, refund)
 }

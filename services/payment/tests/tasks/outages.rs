@@ -160,7 +160,7 @@ async fn cards_that_hang_do_not_open_the_breaker_but_a_gateway_that_is_away_does
     let attempt_all = async || {
         let due_now = sqlx::query("update payments set due_at = now() where due_at is not null");
         due_now.execute(&shop.replica.pool).await.unwrap();
-        let mut tx = shop.replica.pool.begin().await.unwrap();
+        let mut tx = messaging::Db::new(shop.replica.pool.clone()).begin().await.unwrap();
         let jobs = charge.take(&mut tx, 10).await.unwrap();
         tx.commit().await.unwrap();
         futures_util::future::join_all(jobs.into_iter().map(|job| charge.perform(job)))

@@ -25,10 +25,23 @@ pub(crate) fn reactions() -> Reactions<Ledger> {
     Reactions::of("inventory").on::<PaymentDeclined>(count)
 }
 
+/// The same service after a repair: only one thing is still wrong with it.
+pub(crate) fn repaired() -> Reactions<Ledger> {
+    Reactions::of("inventory").on::<PaymentDeclined>(count_nearly_all)
+}
+
+fn count_nearly_all(ledger: &mut Ledger, event: &PaymentDeclined) -> Result<InventoryReleased, Fault> {
+    match event.code.as_str() {
+        "hopeless" => Err(Fault::new("it is hopeless")),
+        _ => Ok(see(ledger, event.order_id)),
+    }
+}
+
 /// Counts the event, unless its code says what should go wrong.
 fn count(ledger: &mut Ledger, event: &PaymentDeclined) -> Result<InventoryReleased, Fault> {
     match event.code.as_str() {
         "faulty" => return Err(Fault::new("it is faulty\0")),
+        "hopeless" => return Err(Fault::new("it is hopeless")),
         "panics" => panic!("it panics"),
         "overdrawn" => ledger.overdraw(event.order_id),
         "taken" => ledger.label("taken"),

@@ -12,9 +12,9 @@ use async_nats::{HeaderMap, Subscriber};
 use chrono::Utc;
 use events::{Event, Owner, PaymentDeclined};
 use futures_util::{FutureExt, StreamExt};
-use messaging::provision::{self, Hears};
+use messaging::provision::{self, Hears, Settings};
 use messaging::relay::Relay;
-use messaging::{Db, Decisions};
+use messaging::{Db, Decisions, Reactions};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub(crate) use ledger::{Ledger, reactions, see};
+pub(crate) use ledger::{Ledger, reactions, repaired, see};
 
 /// The tables of the messaging core and of the ledger.
 pub(crate) static MIGRATIONS: LazyLock<Migrator> =
@@ -45,13 +45,26 @@ impl World {
 
     pub(crate) async fn of(pool: PgPool, broker: Nats, client: async_nats::Client) -> Self {
         let jetstream = jetstream::new(client);
-        provision::streams(&jetstream, 1).await.unwrap();
-        provision::durables(&jetstream, &Hears::of(&reactions())).await.unwrap();
+        let settings = Settings::default();
+        provision::streams(&jetstream, &settings).await.unwrap();
+        let hears = Hears::of(&reactions());
+        provision::durables(&jetstream, &hears, &settings).await.unwrap();
         Self {
             pool,
             broker,
             jetstream,
         }
+    }
+
+    /// Has the broker give up sooner than usual.
+    pub(crate) async fn provisioned(&self, ack_wait: Duration, max_deliver: i64) {
+        let settings = Settings {
+            ack_wait,
+            max_deliver,
+            ..Settings::default()
+        };
+        let hears = Hears::of(&reactions());
+        provision::durables(&self.jetstream, &hears, &settings).await.unwrap();
     }
 
     /// Makes the broker deliver again soon what is not acknowledged.
@@ -192,10 +205,15 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn consuming(self) -> Self {
+        self.reacting(reactions())
+    }
+
+    /// Consuming, with other reactions than usual.
+    pub(crate) fn reacting(self, reactions: Reactions<Ledger>) -> Self {
         let consumer = messaging::consume(
             self.db.clone(),
             self.jetstream.clone(),
-            reactions(),
+            reactions,
             self.shutdown.clone(),
         );
         self.with(consumer)

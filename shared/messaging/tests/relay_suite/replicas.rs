@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::common::{Ledger, World, assert_in_order, eventually, fill, see};
 
-/// Row 35: eight processes that write about the same few orders.
+/// Row 35: eight processes that write about the same few orders number the events of each without a gap, in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_writers_give_every_subject_a_gapless_sequence() {
     let world = World::new().await;
@@ -25,7 +25,8 @@ async fn concurrent_writers_give_every_subject_a_gapless_sequence() {
     assert_eq!(counted, 8 * 25);
 }
 
-/// Rows 35 and 36: the session of one is cut again and again, another is killed, a third comes later.
+/// Rows 35, 36: relays whose session is cut again and again, or that are killed, lose, double and reorder nothing
+/// while others take over.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_die_lose_and_reorder_nothing() {
     let world = World::new().await;
@@ -63,7 +64,7 @@ async fn relays_that_die_lose_and_reorder_nothing() {
     assert_in_order(&stream);
 }
 
-/// Row 35: a fair part each, and everything for the one that is left.
+/// Row 35: relays share the lanes out fairly, and the one that is left takes them all.
 #[tokio::test(flavor = "multi_thread")]
 async fn lanes_are_shared_out_and_handed_over() {
     let world = World::new().await;
@@ -94,7 +95,7 @@ async fn a_commit_wakes_the_relay_of_another_replica() {
         ask(&decisions, Uuid::now_v7()).await;
         eventually("it is published", async || {
             world
-                .count("select coalesce(sum(json_array_length(events)), 0) from outbox_archive")
+                .count("select coalesce(sum(cardinality(events)), 0) from outbox_archive")
                 .await
                 == turn
         })

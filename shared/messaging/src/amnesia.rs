@@ -1,0 +1,138 @@
+//! Broker amnesia: an acknowledgement is a promise that a broker can break.
+//!
+//! A power cut, a restored backup or a deleted stream takes events away that the broker had
+//! acknowledged. The archive remembers them together with the stream sequence of each batch, so
+//! the relay can ask: does the message at the highest sequence still have the id that it had? If
+//! not, every archived batch is looked up, and what the stream no longer holds goes back into the
+//! outbox, under its old ids and in its old order. Consumers that had heard it recognise it.
+
+use async_nats::jetstream;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use events::Owner;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use uuid::Uuid;
+
+use crate::Db;
+use crate::lanes::{HEALING, NAMESPACE};
+
+/// How many batches are looked up at once.
+const WIDTH: usize = 64;
+/// How many batches one query lists.
+const PAGE: i64 = 1_000;
+
+/// A published batch: where its last event is, or was.
+struct Batch {
+    id: i64,
+    sequence: i64,
+    last_event: Uuid,
+}
+
+/// Compares the archive with the stream; returns how many events went back into the outbox.
+///
+/// One lookup when all is well. Any number of replicas may call it; one of them heals.
+pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner) -> anyhow::Result<u64> {
+    let Some(highest) = page(db, (i64::MAX, 0), 1).await?.pop() else {
+        return Ok(0);
+    };
+    let stream = jetstream.get_stream(owner.stream()).await?;
+    if holds(&stream, &highest).await? {
+        return Ok(0);
+    }
+    let mut healer = db.begin().await?;
+    let mine = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock($1, $2) as "mine!""#,
+        NAMESPACE,
+        HEALING
+    );
+    if !mine.fetch_one(&mut *healer).await? {
+        return Ok(0);
+    }
+    tracing::error!(
+        stream = owner.stream(),
+        sequence = highest.sequence,
+        "the broker has forgotten events that it had acknowledged, publishing them again"
+    );
+    let healed = heal(db, &stream).await?;
+    healer.commit().await?;
+    tracing::warn!(
+        stream = owner.stream(),
+        events = healed,
+        "forgotten events are in the outbox again"
+    );
+    Ok(healed)
+}
+
+/// Looks every batch up, the newest first, and takes back what is gone.
+async fn heal(db: &Db, stream: &Stream) -> anyhow::Result<u64> {
+    let mut healed = 0;
+    let mut below = (i64::MAX, 0);
+    loop {
+        let batches = page(db, below, PAGE).await?;
+        let Some(last) = batches.last() else {
+            return Ok(healed);
+        };
+        below = (last.sequence, last.id);
+        let looked_up = stream::iter(batches).map(|batch| async move {
+            let gone = !expired(stream, &batch) && !holds(stream, &batch).await?;
+            anyhow::Ok(gone.then_some(batch.id))
+        });
+        let gone: Vec<Option<i64>> = looked_up.buffered(WIDTH).try_collect().await?;
+        let gone: Vec<i64> = gone.into_iter().flatten().collect();
+        healed += take_back(db, &gone).await?;
+    }
+}
+
+/// Archived batches in descending order of their place, below a sequence and id.
+async fn page(db: &Db, (sequence, id): (i64, i64), limit: i64) -> sqlx::Result<Vec<Batch>> {
+    sqlx::query_as!(
+        Batch,
+        r#"
+        select id, stream_sequence as sequence, (events[cardinality(events)]).event_id as "last_event!"
+        from outbox_archive where (stream_sequence, id) < ($1, $2)
+        order by stream_sequence desc, id desc limit $3
+        "#,
+        sequence,
+        id,
+        limit,
+    )
+    .fetch_all(db.pool())
+    .await
+}
+
+/// Whether the stream has let it go for its age, as it should.
+fn expired(stream: &Stream, batch: &Batch) -> bool {
+    batch.sequence.unsigned_abs() < stream.cached_info().state.first_sequence
+}
+
+/// Whether the stream has this very event where the batch ended; an atomic batch is there whole or not at all.
+async fn holds(stream: &Stream, batch: &Batch) -> anyhow::Result<bool> {
+    match stream.get_raw_message(batch.sequence.unsigned_abs()).await {
+        Ok(message) => {
+            let id = message.headers.get("ce-id").map(ToString::to_string);
+            Ok(id == Some(batch.last_event.to_string()))
+        }
+        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Moves batches from the archive back into the outbox, whence the relay publishes them as ever.
+async fn take_back(db: &Db, batches: &[i64]) -> sqlx::Result<u64> {
+    if batches.is_empty() {
+        return Ok(0);
+    }
+    let mut tx = db.begin().await?;
+    let moved = sqlx::query!(
+        r#"
+        with gone as (delete from outbox_archive where id = any($1) returning events)
+        insert into outbox overriding system value
+        select event.* from gone cross join lateral unnest(gone.events) as event
+        "#,
+        batches,
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    db.announce_commit();
+    Ok(moved.rows_affected())
+}
