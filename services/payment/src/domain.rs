@@ -24,6 +24,8 @@ pub use payment::{Due, Fact, Payment, Progress, State, Undo, refund_id};
 pub struct Payments {
     /// Payments by order.
     pub payments: BTreeMap<Uuid, Payment>,
+    /// The event that asked last for something, by order.
+    pub asked_by: BTreeMap<Uuid, Uuid>,
     /// The money that this batch moves.
     pub transfers: Vec<Transfer>,
     /// Those of the batch's notices that were acted on before.

@@ -27,12 +27,15 @@ impl WorkingSet for Payments {
             PaymentRow,
             r#"
             select order_id, payment_id, state, amount, captured, refunded, currency, payment_method, expires_at,
-                   gateway_ref, cause, undo, unresolved, version, attempts, refund_attempts, doubt, trouble
+                   gateway_ref, cause, undo, unresolved, version, attempts, refund_attempts, doubt, trouble, caused_by
             from payments where order_id = any($1) order by order_id for update
             "#,
             &touched.order_ids(),
         );
         for row in rows.fetch_all(&mut **tx).await? {
+            payments
+                .asked_by
+                .extend(row.caused_by.map(|cause| (row.order_id, cause)));
             payments.payments.insert(row.order_id, row.into_payment());
         }
         Ok(payments)
@@ -118,6 +121,7 @@ struct PaymentRow {
     refund_attempts: i32,
     doubt: bool,
     trouble: Option<String>,
+    caused_by: Option<Uuid>,
 }
 
 impl PaymentRow {
@@ -185,6 +189,7 @@ pub async fn payment(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<(Paym
             refund_attempts: row.refund_attempts,
             doubt: row.doubt,
             trouble: row.trouble,
+            caused_by: None,
         };
         (payment.into_payment(), row.events)
     }))

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use events::After;
 use messaging::fault_points::reach;
 use messaging::{Decisions, Errand, Touched};
 use sqlx::PgConnection;
@@ -62,15 +63,17 @@ impl Errand for Charge {
 
     async fn perform(&self, job: DueCharge) -> anyhow::Result<()> {
         let (order_id, attempt) = (job.charge.order_id, job.attempt);
-        let decisions = self.decisions.after(job.cause);
         reach("gateway.unasked").await?;
         let outcome = self.attempt(&job).await?;
         reach("gateway.answered").await?;
         if let Outcome::Unknown { trouble, .. } = outcome {
             tracing::warn!(%order_id, attempt, trouble, "the gateway did not say what became of a charge");
         }
-        let settle = move |payments: &mut Payments| ((), payments.settle(order_id, attempt, outcome.clone()));
-        Ok(decisions.decide(Touched::order(order_id), settle).await?)
+        let settle = move |payments: &mut Payments| {
+            let told = payments.settle(order_id, attempt, outcome.clone());
+            ((), After(payments.asked_by.get(&order_id).copied(), told))
+        };
+        Ok(self.decisions.decide(Touched::order(order_id), settle).await?)
     }
 
     fn trace(job: &DueCharge) -> &TraceContext {
@@ -193,7 +196,6 @@ impl Errand for Refund {
 
     async fn perform(&self, job: DueRefund) -> anyhow::Result<()> {
         let DueRefund { order_id, attempt, .. } = job;
-        let decisions = self.decisions.after(job.cause);
         reach("gateway.unasked").await?;
         let refunded = match self.gateway.may_try(attempt) {
             true => {
@@ -206,8 +208,11 @@ impl Errand for Refund {
         let touched = Touched::order(order_id);
         let failure = match refunded {
             Ok(gateway_ref) => {
-                let settle = move |payments: &mut Payments| ((), payments.settle_refund(order_id, gateway_ref.clone()));
-                return Ok(decisions.decide(touched, settle).await?);
+                let settle = move |payments: &mut Payments| {
+                    let told = payments.settle_refund(order_id, gateway_ref.clone());
+                    ((), After(payments.asked_by.get(&order_id).copied(), told))
+                };
+                return Ok(self.decisions.decide(touched, settle).await?);
             }
             Err(failure) => failure,
         };
@@ -219,7 +224,7 @@ impl Errand for Refund {
         }
         let wait = pause(attempt, LONGEST_PAUSE_AFTERWARDS).max(failure.retry_after);
         let settle = move |payments: &mut Payments| ((), payments.put_off_refund(order_id, attempt, trouble, wait));
-        Ok(decisions.decide(touched, settle).await?)
+        Ok(self.decisions.decide(touched, settle).await?)
     }
 
     fn trace(job: &DueRefund) -> &TraceContext {

@@ -12,10 +12,10 @@ use events::Owner;
 use futures_util::FutureExt;
 use messaging::provision::Hears;
 use messaging::relay::Relay;
-use messaging::{Db, Decisions, Errand, Reactions, WorkingSet};
+use messaging::{Db, Decisions, Errand, Reactions, Trouble, WorkingSet};
 use secrecy::ExposeSecret;
 use sqlx::PgPool;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -58,7 +58,9 @@ impl Service {
     pub async fn start(name: &'static str, config: &Config, migrations: &Migrator) -> Result<Self> {
         let telemetry = telemetry::start(name, config.log_format)?;
         let pool = connect(name, config).await?;
-        migrations.run(&pool).await.context("cannot migrate the database")?;
+        migrate(&pool, migrations)
+            .await
+            .context("cannot migrate the database")?;
         Ok(Self {
             name,
             config: config.clone(),
@@ -280,6 +282,22 @@ async fn connect(name: &'static str, config: &Config) -> Result<PgPool> {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(pool)
+}
+
+/// Brings the tables up to date; a database that goes away meanwhile is waited for once more.
+async fn migrate(pool: &PgPool, migrations: &Migrator) -> Result<(), MigrateError> {
+    loop {
+        let error = match migrations.run(pool).await {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => error,
+            other => return other,
+        };
+        match Trouble::from(error) {
+            Trouble::Unavailable(error) => tracing::warn!(%error, "the database went away, waiting to migrate it"),
+            Trouble::Conflict(error) => tracing::warn!(%error, "somebody else migrates as well, trying again"),
+            broken @ Trouble::Broken(_) => return Err(MigrateError::Source(broken.into())),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// Connects in the background and for ever: orders are accepted while the broker is away.

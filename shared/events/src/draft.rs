@@ -3,6 +3,7 @@
 use std::fmt;
 
 use either::Either;
+use uuid::Uuid;
 
 use crate::{Event, EventType, Subject};
 
@@ -15,6 +16,8 @@ pub struct Draft {
     pub subject: Subject,
     /// Its content as JSON.
     pub payload: String,
+    /// The event that it follows from, when that is another one than whoever asked knows of.
+    pub cause: Option<Uuid>,
 }
 
 impl Draft {
@@ -25,6 +28,7 @@ impl Draft {
             event_type: E::TYPE,
             subject: event.subject(),
             payload,
+            cause: None,
         })
     }
 }
@@ -103,6 +107,21 @@ impl<T: Emits> Emits for Result<T, Fault> {
     }
     fn types() -> Vec<EventType> {
         T::types()
+    }
+}
+
+/// Events that follow from this one: what an errand was taken for may no longer be why it is settled so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After<E>(pub Option<Uuid>, pub E);
+
+impl<E: Emits> Emits for After<E> {
+    fn into_drafts(self) -> Result<Vec<Draft>, Fault> {
+        let mut drafts = self.1.into_drafts()?;
+        drafts.iter_mut().for_each(|draft| draft.cause = self.0);
+        Ok(drafts)
+    }
+    fn types() -> Vec<EventType> {
+        E::types()
     }
 }
 

@@ -16,7 +16,7 @@ pub mod payment;
 mod types;
 pub mod warehouse;
 
-pub use draft::{Draft, Emits, Fault};
+pub use draft::{After, Draft, Emits, Fault};
 pub use event::{Event, EventType, Owner, Subject};
 pub use identity::derive_id;
 pub use inventory::{

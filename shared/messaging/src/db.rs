@@ -20,7 +20,7 @@ impl Db {
     /// Wraps a pool; clones share the signal. Units of work have sessions of their own, with the same options.
     pub fn new(pool: PgPool) -> Self {
         Self {
-            sessions: Sessions::new(pool.connect_options()),
+            sessions: Sessions::new(&pool.connect_options()),
             pool,
             committed: watch::Sender::new(()),
         }

@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
 use crate::outbox::LANES;
+use crate::session::by_key;
 
 /// First key of our advisory locks; the second is the lane, or [`PRESENCE`].
 pub(crate) const NAMESPACE: i32 = 0x7469_6469;
@@ -30,7 +31,7 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// Opens the session; no lane is held yet.
     pub(crate) async fn open(pool: &PgPool) -> sqlx::Result<Self> {
-        let options = PgConnectOptions::clone(&pool.connect_options())
+        let options = by_key(PgConnectOptions::clone(&pool.connect_options()))
             .application_name("relay")
             .options([
                 ("idle_session_timeout", SILENCE.as_millis().to_string()),

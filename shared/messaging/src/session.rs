@@ -29,9 +29,9 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new(options: Arc<PgConnectOptions>) -> Self {
+    pub(crate) fn new(options: &PgConnectOptions) -> Self {
         Self {
-            options,
+            options: Arc::new(by_key(options.clone())),
             idle: Arc::default(),
         }
     }
@@ -92,6 +92,12 @@ impl Sessions {
             idle.push(session);
         }
     }
+}
+
+/// Units of work and relays find rows by key. A plan that was made while a table was empty, and is kept
+/// as long as the session, must not read the whole of it an hour later.
+pub(crate) fn by_key(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("enable_seqscan", "off"), ("jit", "off")])
 }
 
 /// A transaction of the service's database. Dropping it closes its session, which rolls it back.

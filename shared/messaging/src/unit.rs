@@ -221,8 +221,8 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inb
                 Ok(drafts) => {
                     let cause = envelope.map(|envelope| envelope.event_id).or(job.cause);
                     let entries = drafts.into_iter().map(|draft| Entry {
+                        cause: draft.cause.or(cause),
                         draft,
-                        cause,
                         parent: job.trace.clone(),
                     });
                     decided.entries.extend(entries);

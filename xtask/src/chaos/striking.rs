@@ -43,16 +43,16 @@ impl<'a> Striking<'a> {
         let _turn = self.turns[target(strike.fault)].lock().await;
         begun();
         let outcome = async {
-            self.begin(strike.fault).await?;
+            self.inflict(strike.fault).await?;
             sleep(strike.lasts).await;
-            self.end(strike.fault).await
+            self.undo(strike.fault).await
         };
         if let Err(error) = outcome.await {
             self.surprise(format!("{}: {error:#}", strike.fault));
         }
     }
 
-    async fn begin(&self, fault: Fault) -> Result<()> {
+    async fn inflict(&self, fault: Fault) -> Result<()> {
         match fault {
             Fault::Killed(service) => self.shop.kill(service).await,
             Fault::Paused(service) => self.shop.pause(service).await,
@@ -72,7 +72,7 @@ impl<'a> Striking<'a> {
         }
     }
 
-    async fn end(&self, fault: Fault) -> Result<()> {
+    async fn undo(&self, fault: Fault) -> Result<()> {
         match fault {
             Fault::Killed(service) | Fault::Restarted(service) => self.bring_back(service).await,
             Fault::Paused(service) => self.shop.resume(service).await,

@@ -42,8 +42,6 @@ pub struct DueCharge {
     pub shut_out: bool,
     /// When it was taken.
     pub taken: Instant,
-    /// The event that asked for it.
-    pub cause: Option<Uuid>,
     /// Its span.
     pub trace: TraceContext,
 }
@@ -68,7 +66,7 @@ pub async fn take_charges(session: &mut PgConnection, take: Take) -> sqlx::Resul
         from due where taken.order_id = due.order_id
         returning taken.order_id, payment_id, amount, currency, payment_method, attempts, due.doubt as "doubt!",
                   awaited as "awaited!", overdue as "overdue!", wanted as "wanted!",
-                  extract(epoch from give_up_at - now())::float8 as give_up_in, traceparent, tracestate, caused_by
+                  extract(epoch from give_up_at - now())::float8 as give_up_in, traceparent, tracestate
         "#,
         take.limit,
         take.shut_out,
@@ -93,7 +91,6 @@ pub async fn take_charges(session: &mut PgConnection, take: Take) -> sqlx::Resul
         doubt: row.doubt,
         shut_out: take.shut_out,
         taken,
-        cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });
     Ok(jobs.collect())
@@ -121,8 +118,6 @@ pub struct DueRefund {
     pub gateway_ref: String,
     /// Counts the attempts, this one included.
     pub attempt: i32,
-    /// The event that asked for it.
-    pub cause: Option<Uuid>,
     /// Its span.
     pub trace: TraceContext,
 }
@@ -138,7 +133,7 @@ pub async fn take_refunds(session: &mut PgConnection, limit: i64, lease: Duratio
         update payments as taken
         set refund_attempts = refund_attempts + 1, due_at = now() + make_interval(secs => $2)
         from due where taken.order_id = due.order_id
-        returning taken.order_id, captured, gateway_ref as "gateway_ref!", refund_attempts, traceparent, tracestate, caused_by
+        returning taken.order_id, captured, gateway_ref as "gateway_ref!", refund_attempts, traceparent, tracestate
         "#,
         limit,
         lease.as_secs_f64(),
@@ -150,7 +145,6 @@ pub async fn take_refunds(session: &mut PgConnection, limit: i64, lease: Duratio
         amount: row.captured,
         gateway_ref: row.gateway_ref,
         attempt: row.refund_attempts,
-        cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });
     Ok(jobs.collect())

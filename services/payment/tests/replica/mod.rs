@@ -83,6 +83,21 @@ impl Replica {
         query.fetch_one(&self.pool).await.unwrap()
     }
 
+    /// Notes an event as what asked last for something, as its delivery would have.
+    pub(crate) async fn asked_by_an_event(&self, order_id: Uuid) -> Uuid {
+        let event_id = Uuid::now_v7();
+        let noted = sqlx::query("update payments set caused_by = $2 where order_id = $1");
+        noted.bind(order_id).bind(event_id).execute(&self.pool).await.unwrap();
+        event_id
+    }
+
+    /// What an event follows from.
+    pub(crate) async fn cause(&self, order_id: Uuid, event: &str) -> Option<Uuid> {
+        let query = "select causation_id from outbox where subject = $1 and split_part(event_type, '.', 3) = $2";
+        let query = sqlx::query_scalar(query).bind(order_id.to_string()).bind(event);
+        query.fetch_one(&self.pool).await.unwrap()
+    }
+
     pub(crate) async fn payment(&self, order_id: Uuid) -> Payment {
         store::payment(&self.pool, order_id)
             .await

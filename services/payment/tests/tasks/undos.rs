@@ -67,10 +67,12 @@ async fn a_worker_that_comes_back_after_the_undo_pays_back_what_it_finds_charged
     let (charge, _) = shop.errands(patience);
     let stopped = shop.take(&charge).await;
     shop.replica.cancel(order_id).await;
+    let undo = shop.replica.asked_by_an_event(order_id).await;
     for _ in 0..2 {
         charge.perform(shop.take(&charge).await).await.unwrap();
     }
     assert_eq!(shop.replica.told(order_id).await, ["PaymentVoided"]);
+    assert_eq!(shop.replica.cause(order_id, "PaymentVoided").await, Some(undo));
     charge.perform(stopped).await.unwrap();
     let _running = shop.run(patience);
     shop.until(order_id, State::Refunded).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use futures_util::StreamExt;
+use messaging::outbox;
 use testbed::{Nats, Place};
 use uuid::Uuid;
 
@@ -26,6 +27,33 @@ async fn publishes_batches_of_any_size_in_order_and_archives_them() {
     assert_eq!(world.count(archive).await, 1 + 1 + 3);
     let last = world.count("select max(stream_sequence) from outbox_archive").await;
     assert_eq!(last, total as i64);
+}
+
+/// Row 26: however much waits, a batch holds a thousand events at most, and the depth is only counted so far.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_drained_in_bounded_batches_and_never_counted_to_its_end() {
+    let world = World::new().await;
+    fill(&world.pool, 20_000, 500).await;
+    assert_eq!(outbox::backlog(&world.pool).await.unwrap().depth, 10_000);
+    let _replica = world.replica().await.relaying();
+    world.all_published().await;
+    assert_eq!(world.count("select count(*) from outbox_archive").await, 20);
+    assert_in_order(&world.stream().await);
+}
+
+/// Row 38: what was published gives its room back, so the outbox is no larger after the third load than after the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_does_not_grow_with_what_went_through_it() {
+    let world = World::new().await;
+    let _replica = world.replica().await.relaying();
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        fill(&world.pool, 5_000, 50).await;
+        world.all_published().await;
+        sqlx::query("vacuum outbox").execute(&world.pool).await.unwrap();
+        sizes.push(world.count("select pg_table_size('outbox')").await);
+    }
+    assert!(sizes[2] <= sizes[0], "{sizes:?}");
 }
 
 /// Row 4: whatever part of a batch was published when the process died, each is in the stream once.
