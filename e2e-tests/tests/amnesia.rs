@@ -46,7 +46,7 @@ fn orders_end_well_although_every_stream_was_deleted() {
             accepted(&world, 75).await?;
             xtask::shop::provision(&world.shop.nats().url(), &Settings::default()).await
         };
-        let placed = under_load(&world, 120, deleting).await;
+        let placed = Box::pin(under_load(&world, 120, deleting)).await;
         all_end_well(&world, placed).await;
     });
 }

@@ -139,63 +139,67 @@ fn a_body_that_cannot_be_read_is_refused() {
     });
 }
 
+/// Where in an order, what stands there, and the field that the refusal names.
+fn refused_fields() -> [(&'static str, Value, &'static str); 26] {
+    let line = |quantity: Value| json!([{ "sku": "TEA-ASSAM", "quantity": quantity }]);
+    let many = |count: usize| Value::from(vec![json!({ "sku": "TEA-ASSAM", "quantity": 1 }); count]);
+    [
+        ("/lines", json!([]), "lines"),
+        ("/lines", many(101), "lines"),
+        ("/lines", many(700), "lines"),
+        ("/lines", line(json!(0)), "lines[0].quantity"),
+        ("/lines", line(json!(-1)), "lines[0].quantity"),
+        ("/lines", line(json!(1_001)), "lines[0].quantity"),
+        ("/lines", line(json!(i64::MAX)), "lines[0].quantity"),
+        ("/lines", line(json!(1e300)), "lines[0].quantity"),
+        ("/lines", line(json!(1.5)), "lines[0].quantity"),
+        ("/lines", line(json!("1")), "lines[0].quantity"),
+        ("/lines", line(Value::Null), "lines[0].quantity"),
+        ("/lines", json!([{ "sku": "", "quantity": 1 }]), "lines[0].sku"),
+        (
+            "/lines",
+            json!([{ "sku": "x".repeat(65), "quantity": 1 }]),
+            "lines[0].sku",
+        ),
+        (
+            "/lines",
+            json!([{ "sku": "no-such-thing", "quantity": 1 }]),
+            "lines[0].sku",
+        ),
+        (
+            "/lines",
+            json!([{ "sku": "TEA\0ASSAM", "quantity": 1 }]),
+            "lines[0].sku",
+        ),
+        (
+            "/lines",
+            json!([{ "sku": "TEA-ASSAM", "quantity": 1, "price": 1 }]),
+            "lines[0].price",
+        ),
+        ("/total", json!(1), "total"),
+        ("/customer/email", json!("nobody"), "customer.email"),
+        (
+            "/customer/email",
+            json!(format!("{}@example.com", "x".repeat(300))),
+            "customer.email",
+        ),
+        ("/customer/id", json!("1"), "customer.id"),
+        ("/ship_to/name", json!("x".repeat(201)), "ship_to.name"),
+        ("/ship_to/city", json!("two\nlines"), "ship_to.city"),
+        ("/ship_to/street", json!("\0"), "ship_to.street"),
+        ("/ship_to/country", json!("Deutschland"), "ship_to.country"),
+        ("/payment_method", json!("4242424242424242"), "payment_method"),
+        ("/currency", json!("XXX"), "currency"),
+    ]
+}
+
 /// Row 43: counts, lengths, ranges, unknown and repeated fields of an order are checked, and the refusal names the field.
 #[test]
 fn a_refused_field_of_an_order_is_named() {
     run(async {
         let world = World::shared().await;
-        let line = |quantity: Value| json!([{ "sku": "TEA-ASSAM", "quantity": quantity }]);
-        let many = |count: usize| Value::from(vec![json!({ "sku": "TEA-ASSAM", "quantity": 1 }); count]);
-        let fields: [(&str, Value, &str); 26] = [
-            ("/lines", json!([]), "lines"),
-            ("/lines", many(101), "lines"),
-            ("/lines", many(700), "lines"),
-            ("/lines", line(json!(0)), "lines[0].quantity"),
-            ("/lines", line(json!(-1)), "lines[0].quantity"),
-            ("/lines", line(json!(1_001)), "lines[0].quantity"),
-            ("/lines", line(json!(i64::MAX)), "lines[0].quantity"),
-            ("/lines", line(json!(1e300)), "lines[0].quantity"),
-            ("/lines", line(json!(1.5)), "lines[0].quantity"),
-            ("/lines", line(json!("1")), "lines[0].quantity"),
-            ("/lines", line(Value::Null), "lines[0].quantity"),
-            ("/lines", json!([{ "sku": "", "quantity": 1 }]), "lines[0].sku"),
-            (
-                "/lines",
-                json!([{ "sku": "x".repeat(65), "quantity": 1 }]),
-                "lines[0].sku",
-            ),
-            (
-                "/lines",
-                json!([{ "sku": "no-such-thing", "quantity": 1 }]),
-                "lines[0].sku",
-            ),
-            (
-                "/lines",
-                json!([{ "sku": "TEA\0ASSAM", "quantity": 1 }]),
-                "lines[0].sku",
-            ),
-            (
-                "/lines",
-                json!([{ "sku": "TEA-ASSAM", "quantity": 1, "price": 1 }]),
-                "lines[0].price",
-            ),
-            ("/total", json!(1), "total"),
-            ("/customer/email", json!("nobody"), "customer.email"),
-            (
-                "/customer/email",
-                json!(format!("{}@example.com", "x".repeat(300))),
-                "customer.email",
-            ),
-            ("/customer/id", json!("1"), "customer.id"),
-            ("/ship_to/name", json!("x".repeat(201)), "ship_to.name"),
-            ("/ship_to/city", json!("two\nlines"), "ship_to.city"),
-            ("/ship_to/street", json!("\0"), "ship_to.street"),
-            ("/ship_to/country", json!("Deutschland"), "ship_to.country"),
-            ("/payment_method", json!("4242424242424242"), "payment_method"),
-            ("/currency", json!("XXX"), "currency"),
-        ];
         let url = format!("{}/v1/orders", world.shop.url(Service::Order));
-        for (pointer, value, field) in fields {
+        for (pointer, value, field) in refused_fields() {
             let mut body = Wish::of("TEA-ASSAM").body();
             set(&mut body, pointer, value);
             let problem = assert_problem(world.http.post(&url).json(&body), &[422]).await;

@@ -48,6 +48,12 @@ fn stock() -> Vec<Fault> {
 }
 
 fn money() -> Vec<Fault> {
+    let mut faults = payments();
+    faults.extend(gateway());
+    faults
+}
+
+fn payments() -> Vec<Fault> {
     vec![
         sql(
             "the-ledger-balances",
@@ -95,6 +101,16 @@ fn money() -> Vec<Fault> {
                       as side (id, account, debit, credit)",
         ),
         sql(
+            "no-payment-is-left-unknown",
+            Payment,
+            "update payments set unresolved = true where state = 'DECLINED'",
+        ),
+    ]
+}
+
+fn gateway() -> Vec<Fault> {
+    vec![
+        sql(
             "captures-are-in-the-gateways-book",
             Payment,
             "update payments set payment_id = gen_random_uuid() where state = 'SUCCEEDED'",
@@ -113,11 +129,6 @@ fn money() -> Vec<Fault> {
             Planted::Charge { charged_before: false },
         )
         .also(&["the-money-is-the-same-everywhere"]),
-        sql(
-            "no-payment-is-left-unknown",
-            Payment,
-            "update payments set unresolved = true where state = 'DECLINED'",
-        ),
     ]
 }
 

@@ -19,7 +19,7 @@ async fn hang_up(address: &str, body: &str, number: usize, usual: Duration) -> s
     );
     let mut socket = TcpStream::connect(address).await?;
     // Every tenth is cut short; the others have said all and leave somewhere on the way to their answer.
-    let said = if number % 10 == 0 {
+    let said = if number.is_multiple_of(10) {
         request.len() * (number % 97) / 97
     } else {
         request.len()

@@ -33,41 +33,46 @@ async fn schema(pool: &PgPool) -> BTreeSet<String> {
     columns.into_iter().collect()
 }
 
-/// A place of an address or a body into which text goes.
+/// Every parameter that is read.
+const READS: &[(Service, &str)] = &[
+    (Service::Order, "/v1/orders/{}"),
+    (Service::Order, "/v1/orders/{}/saga"),
+    (Service::Order, "/v1/orders/{}/timeline"),
+    (Service::Order, "/v1/orders?status={}"),
+    (Service::Order, "/v1/orders?customer_id={}"),
+    (Service::Order, "/v1/orders?created_after={}"),
+    (Service::Order, "/v1/orders?cursor={}"),
+    (Service::Order, "/v1/orders?limit={}"),
+    (Service::Order, "/v1/orders?{}=1"),
+    (Service::Payment, "/v1/payments/{}"),
+    (Service::Payment, "/v1/ledger?order_id={}"),
+    (Service::Payment, "/v1/ledger?cursor={}"),
+    (Service::Inventory, "/v1/products/{}"),
+    (Service::Inventory, "/v1/products?cursor={}"),
+    (Service::Inventory, "/v1/products?limit={}"),
+    (Service::Inventory, "/v1/reservations/{}"),
+    (Service::Warehouse, "/v1/shipments/{}"),
+    (Service::Email, "/v1/messages?order_id={}"),
+    (Service::Email, "/v1/messages?cursor={}"),
+    (
+        Service::Email,
+        "/v1/messages?cursor=00000000-0000-0000-0000-000000000000.{}",
+    ),
+    (Service::Analytics, "/v1/sales?by={}"),
+    (Service::Analytics, "/v1/sales?by=product&cursor={}"),
+    (Service::Analytics, "/v1/sales?by=minute&cursor={}~EUR"),
+    (Service::Analytics, "/v1/sales?by=product&cursor=x~{}"),
+];
+
+/// A request for every place of an address or a body into which text goes.
 fn requests(world: &World, text: &str) -> Vec<RequestBuilder> {
     let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let of = |service: Service, path: &str| format!("{}{}", world.shop.url(service), path.replace("{}", &encoded));
     let some = Uuid::nil();
-    let reads = [
-        (Service::Order, "/v1/orders/{}"),
-        (Service::Order, "/v1/orders/{}/saga"),
-        (Service::Order, "/v1/orders/{}/timeline"),
-        (Service::Order, "/v1/orders?status={}"),
-        (Service::Order, "/v1/orders?customer_id={}"),
-        (Service::Order, "/v1/orders?created_after={}"),
-        (Service::Order, "/v1/orders?cursor={}"),
-        (Service::Order, "/v1/orders?limit={}"),
-        (Service::Order, "/v1/orders?{}=1"),
-        (Service::Payment, "/v1/payments/{}"),
-        (Service::Payment, "/v1/ledger?order_id={}"),
-        (Service::Payment, "/v1/ledger?cursor={}"),
-        (Service::Inventory, "/v1/products/{}"),
-        (Service::Inventory, "/v1/products?cursor={}"),
-        (Service::Inventory, "/v1/products?limit={}"),
-        (Service::Inventory, "/v1/reservations/{}"),
-        (Service::Warehouse, "/v1/shipments/{}"),
-        (Service::Email, "/v1/messages?order_id={}"),
-        (Service::Email, "/v1/messages?cursor={}"),
-        (
-            Service::Email,
-            "/v1/messages?cursor=00000000-0000-0000-0000-000000000000.{}",
-        ),
-        (Service::Analytics, "/v1/sales?by={}"),
-        (Service::Analytics, "/v1/sales?by=product&cursor={}"),
-        (Service::Analytics, "/v1/sales?by=minute&cursor={}~EUR"),
-        (Service::Analytics, "/v1/sales?by=product&cursor=x~{}"),
-    ];
-    let mut requests: Vec<_> = reads.map(|(service, path)| world.http.get(of(service, path))).into();
+    let mut requests: Vec<_> = READS
+        .iter()
+        .map(|(service, path)| world.http.get(of(*service, path)))
+        .collect();
     let writes = [
         (Method::POST, Service::Order, "/v1/orders/{}/cancel", json!({})),
         (

@@ -63,7 +63,8 @@ pub async fn measure_sagas(db: Db, patience: Patience, shutdown: CancellationTok
         meter.u64_gauge("shop.sagas.stuck").build(),
     );
     let mut known_stuck = 0;
-    while !shutdown.is_cancelled() {
+    let mut clock = tokio::time::interval(COUNT_EVERY);
+    while shutdown.run_until_cancelled(clock.tick()).await.is_some() {
         match store::open_sagas(db.pool(), &patience).await {
             Ok(counts) => {
                 for state in STATES {
@@ -82,10 +83,6 @@ pub async fn measure_sagas(db: Db, patience: Patience, shutdown: CancellationTok
                 known_stuck = now_stuck;
             }
             Err(error) => tracing::warn!(%error, "cannot count the sagas"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(COUNT_EVERY) => {}
         }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! An event that was heard is in the inbox or an *open* dead letter: never both, never neither. While
 //! a subject has an open dead letter, its later events are parked behind it; once the first of them is
-//! out of the way, they [follow](redrive) in their order.
+//! out of the way, they follow in their order.
 //!
 //! Parking keeps a broken order from being led further astray, but it is no promise of order: an event
 //! that another replica has claimed before the dead letter is committed is handled, and so is one that

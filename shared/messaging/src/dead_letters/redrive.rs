@@ -60,7 +60,7 @@ impl<W: WorkingSet> Redriver<W> {
         letter.envelope.subject = taken.subject;
         let mut heard = Heard::of(&self.reactions, (letter, readable));
         if taken.begun > LIVES {
-            heard.prepared = Err(Fault::new(format!("redriven, and never with an outcome")));
+            heard.prepared = Err(Fault::new("redriven, and never with an outcome"));
         }
         self.handle(heard, shutdown).await;
         Ok(true)
