@@ -18,6 +18,8 @@ use crate::fault_points::reach;
 
 /// The broker's limit.
 pub(crate) const LARGEST_BATCH: i64 = 1_000;
+/// How many messages are under way at once when they are sent one by one.
+const GROUP: usize = 64;
 /// How long an acknowledgement may take.
 const ACK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -31,34 +33,60 @@ pub(crate) struct Outgoing {
 
 /// Stores every message and returns the stream sequence of the last.
 ///
-/// Messages that the stream already holds (after a crash between publishing and forgetting) make
-/// the broker refuse the batch; then each is sent by itself, in order, and deduplicated by its id.
+/// Messages that the stream already holds (after a crash between publishing and forgetting) make the
+/// broker refuse the batch. They are the oldest, so small groups are sent message by message, and
+/// recognised by their ids, until one of a group is new; what is left is a batch again.
 pub(crate) async fn publish(jetstream: &jetstream::Context, messages: &[Outgoing]) -> anyhow::Result<u64> {
-    if messages.len() > 1 {
-        match publish_batch(jetstream, messages).await? {
-            Response::Ok(ack) if ack.batch_size == Some(messages.len() as u64) => return Ok(ack.sequence),
-            // It stored the first message and knows nothing of batches.
-            Response::Ok(_) => tracing::warn!("the broker takes no batches, sending events one by one"),
-            Response::Err { error } if error.error_code() == ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE => {
-                tracing::info!(
-                    events = messages.len(),
-                    "some events were published before, sending them one by one"
-                );
+    let mut takes_batches = true;
+    let mut left = messages;
+    let mut last = 0;
+    while !left.is_empty() {
+        if takes_batches && left.len() > 1 {
+            match publish_batch(jetstream, left).await? {
+                Response::Ok(ack) if ack.batch_size == Some(left.len() as u64) => return Ok(ack.sequence),
+                Response::Ok(_) => {
+                    // It stored the first message and knows nothing of batches.
+                    tracing::warn!("the broker takes no batches, sending events one by one");
+                    takes_batches = false;
+                }
+                Response::Err { error }
+                    if error.error_code() == ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE =>
+                {
+                    tracing::info!(events = left.len(), "some events were published before");
+                }
+                Response::Err { error } => return Err(error.into()),
             }
-            Response::Err { error } => return Err(error.into()),
+        }
+        let mut known = true;
+        while known && !left.is_empty() {
+            let (group, rest) = left.split_at(left.len().min(GROUP));
+            (last, known) = publish_group(jetstream, group).await?;
+            left = rest;
         }
     }
-    let mut last = 0;
-    for message in messages {
+    Ok(last)
+}
+
+/// One by one, but without waiting in between; they are stored in the order in which they are sent.
+///
+/// Returns the sequence of the last, and whether the stream knew all of them.
+async fn publish_group(jetstream: &jetstream::Context, group: &[Outgoing]) -> anyhow::Result<(u64, bool)> {
+    let mut sent = Vec::with_capacity(group.len());
+    for message in group {
         let Outgoing {
             subject,
             headers,
             payload,
         } = message.clone();
-        let ack = jetstream.publish_with_headers(subject, headers, payload).await?.await?;
-        last = ack.sequence;
+        sent.push(jetstream.publish_with_headers(subject, headers, payload).await?);
     }
-    Ok(last)
+    let (mut last, mut known) = (0, true);
+    for ack in sent {
+        let ack = ack.await?;
+        last = ack.sequence;
+        known &= ack.duplicate;
+    }
+    Ok((last, known))
 }
 
 /// The first message is a request, so that a stream that takes no batches says so at once; the last commits.

@@ -90,7 +90,9 @@ impl Relay {
                 commits.mark_unchanged();
                 self.call_others(&mut lanes).await?;
             }
-            if let Some(sequence) = timeout(ROUND, self.forward(&mut lanes)).await?? {
+            // What was too much for one round is tried in smaller pieces.
+            let limit = LARGEST_BATCH >> (*failures).min(6);
+            if let Some(sequence) = timeout(ROUND, self.forward(&mut lanes, limit)).await?? {
                 if sequence < highest {
                     // The stream counts anew.
                     self.recall().await?;
@@ -119,8 +121,8 @@ impl Relay {
     /// One batch: read, publish, forget. Returns its place in the stream, or none if there was nothing to publish.
     ///
     /// No transaction is open while the broker works.
-    async fn forward(&self, lanes: &mut Lanes) -> anyhow::Result<Option<u64>> {
-        let rows = read(lanes).await?;
+    async fn forward(&self, lanes: &mut Lanes, limit: i64) -> anyhow::Result<Option<u64>> {
+        let rows = read(lanes, limit).await?;
         if rows.is_empty() {
             return Ok(None);
         }
@@ -192,7 +194,7 @@ impl Row {
 }
 
 /// The oldest rows of our lanes. Rows that commit later with smaller ids are simply found next time.
-async fn read(lanes: &mut Lanes) -> sqlx::Result<Vec<Row>> {
+async fn read(lanes: &mut Lanes, limit: i64) -> sqlx::Result<Vec<Row>> {
     let held = lanes.held();
     let rows = sqlx::query!(
         r#"
@@ -201,7 +203,7 @@ async fn read(lanes: &mut Lanes) -> sqlx::Result<Vec<Row>> {
         from outbox where lane = any($1) order by id limit $2
         "#,
         &held,
-        LARGEST_BATCH,
+        limit,
     )
     .fetch_all(lanes.session())
     .await?;

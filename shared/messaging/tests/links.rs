@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use testbed::{Nats, Place, Proxy, When};
 use uuid::Uuid;
 
-use crate::common::{Ledger, MIGRATIONS, Overheard, Replica, World, assert_in_order, eventually, see};
+use crate::common::{Ledger, MIGRATIONS, Overheard, Replica, World, assert_in_order, eventually, fill, see};
 
 /// As it crosses the wire: the statement, and not a word in somebody's data.
 const COMMIT: &[u8] = b"COMMIT\0";
@@ -152,6 +152,20 @@ async fn an_event_is_told_once_though_the_relay_never_hears_that_it_was_forgotte
         assert_eq!(stream.len(), 11, "{when:?}");
         assert_in_order(&stream);
     }
+}
+
+/// Rows 4, 16: a thousand events that were published and not forgotten are recognised over a slow link, a group at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_link_does_not_keep_the_relay_at_what_it_has_published_already() {
+    let linked = Linked::new().await;
+    fill(&linked.direct, 1_000, 10).await;
+    linked.database.cut_at(*b"insert into outbox_archive", When::Before);
+    let _replica = linked.replica().await.relaying();
+    linked.broker.slow(Duration::from_millis(50));
+    linked.outbox_holds(0).await;
+    let stream = linked.world.stream().await;
+    assert_eq!(stream.len(), 1_000);
+    assert_in_order(&stream);
 }
 
 /// Row 16: while nothing reaches the broker, decisions are taken and wait in the outbox; healed, all of it is told.
