@@ -10,12 +10,18 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use messaging::{Db, outbox};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::ApiError;
 
-/// How many requests are worked on at a time.
+/// How many requests are here at a time.
 const AT_ONCE: usize = 512;
+/// How many of them are worked on. The others wait without holding anything: if all went on at once they would starve
+/// each other of the few connections to the database, and none would be done in time.
+const AT_WORK: usize = 128;
+/// How long a request waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the outbox is measured.
 const MEASURE: Duration = Duration::from_secs(1);
 
@@ -23,6 +29,7 @@ const MEASURE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Admission {
     room: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     oldest_ms: Arc<AtomicI64>,
     limit_ms: i64,
 }
@@ -32,6 +39,7 @@ impl Admission {
     pub fn until(outbox_age: Duration) -> Self {
         Self {
             room: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Arc::new(Semaphore::new(AT_WORK)),
             oldest_ms: Arc::default(),
             limit_ms: i64::try_from(outbox_age.as_millis()).unwrap_or(i64::MAX),
         }
@@ -83,5 +91,8 @@ async fn admit(State(admission): State<Admission>, request: Request, next: Next)
         let detail = "what was accepted before has not been passed on for too long, try again";
         return ApiError::overloaded(detail).into_response();
     }
+    let Ok(Ok(_turn)) = timeout(TURN_WITHIN, admission.turns.acquire()).await else {
+        return ApiError::overloaded("too many requests wait, try again").into_response();
+    };
     next.run(request).await
 }

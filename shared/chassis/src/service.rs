@@ -14,9 +14,9 @@ use messaging::provision::Hears;
 use messaging::relay::Relay;
 use messaging::{Db, Decisions, Errand, Reactions, Trouble, WorkingSet};
 use secrecy::ExposeSecret;
-use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgPool};
 use telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -269,6 +269,13 @@ async fn connect(name: &'static str, config: &Config) -> Result<PgPool> {
     let pool = PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(Duration::from_secs(2))
+        // A connection whose link has died in silence would keep its place until TCP gives up.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let answered = tokio::time::timeout(Duration::from_secs(2), connection.ping()).await;
+                answered.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
+            })
+        })
         .connect_lazy_with(options);
     while let Err(error) = pool.acquire().await {
         if let sqlx::Error::Database(refusal) = &error

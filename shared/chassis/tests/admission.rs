@@ -1,5 +1,6 @@
 //! Who is turned away while there is more to do than can be done.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -96,6 +97,27 @@ async fn a_request_too_many_is_refused_at_once() {
     let_go.add_permits(2);
     assert_eq!(first.await.unwrap(), 200);
     assert_eq!(asked(&routes, "GET").await.status().as_u16(), 200);
+}
+
+/// Row 15: of a crowd a part is worked on and the others wait their turn, so that nobody starves anybody of connections.
+#[tokio::test]
+async fn a_crowd_is_served_in_turns() {
+    let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (at_work, peak) = (Arc::clone(&working), Arc::clone(&most));
+    let things = Router::new().route(
+        "/things",
+        get(move || async move {
+            peak.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // Long enough for the whole crowd to have come.
+            sleep(Duration::from_millis(50)).await;
+            at_work.fetch_sub(1, Ordering::SeqCst);
+        }),
+    );
+    let routes = surface(Admission::until(Duration::from_secs(900)).guard(things));
+    let crowd = (0..400).map(|_| asked(&routes, "GET"));
+    let answers = futures_util::future::join_all(crowd).await;
+    assert!(answers.iter().all(|answer| answer.status().as_u16() == 200));
+    assert_eq!(most.load(Ordering::SeqCst), 128);
 }
 
 /// Rows 13, 15: a request that finds every connection of the pool taken is answered 503 with Retry-After, and does not hang.
