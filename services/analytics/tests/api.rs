@@ -192,8 +192,8 @@ async fn lag_is_how_long_after_it_was_told_the_newest_event_was_handled() {
 async fn what_cannot_be_a_query_is_a_problem_that_names_the_field() {
     let (routes, _pool) = shop().await;
     for (query, field) in [
-        ("by=month", "query"),
-        ("limit=1", "query"),
+        ("by=month", "by"),
+        ("limit=1", "by"),
         ("by=minute&limit=0", "limit"),
         ("by=minute&cursor=x", "cursor"),
     ] {

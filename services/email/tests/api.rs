@@ -85,7 +85,7 @@ async fn pages_hold_every_message_once() {
 #[tokio::test]
 async fn what_cannot_be_a_query_is_a_problem_that_names_the_field() {
     let (routes, _decisions) = shop().await;
-    for (query, field) in [("limit=0", "limit"), ("cursor=x", "cursor"), ("order_id=x", "query")] {
+    for (query, field) in [("limit=0", "limit"), ("cursor=x", "cursor"), ("order_id=x", "order_id")] {
         let (status, problem) = get(&routes, &format!("/v1/messages?{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
         assert_eq!(problem["errors"][0]["field"], field);
