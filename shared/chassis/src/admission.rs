@@ -24,6 +24,8 @@ const AT_WORK: usize = 128;
 const TURN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the outbox is measured.
 const MEASURE: Duration = Duration::from_secs(1);
+/// How long that may take: a link that has died in silence does not end the measuring.
+const MEASURED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Refuses what would have to wait: too many requests at a time, and changes whose events could not be told.
 #[derive(Debug, Clone)]
@@ -70,7 +72,7 @@ impl Admission {
                 _ = clock.tick() => {}
             }
             // Without its database the service refuses by itself; the last measurement stands.
-            if let Ok(backlog) = outbox::backlog(db.pool()).await {
+            if let Ok(Ok(backlog)) = timeout(MEASURED_WITHIN, outbox::backlog(db.pool())).await {
                 self.oldest_ms.store(backlog.oldest_ms, Ordering::Relaxed);
                 age.record(backlog.oldest_ms as f64 / 1000.0, &[]);
                 depth.record(backlog.depth, &[]);

@@ -13,7 +13,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use crate::Db;
-use crate::lanes::{HEALING, NAMESPACE};
 
 /// How many batches are looked up at once.
 const WIDTH: usize = 64;
@@ -29,7 +28,7 @@ struct Batch {
 
 /// Compares the archive with the stream; returns how many events went back into the outbox.
 ///
-/// One lookup when all is well. Any number of replicas may call it; one of them heals.
+/// One lookup when all is well. Any number of replicas may heal at once: each batch leaves the archive once.
 pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner) -> anyhow::Result<u64> {
     let Some(highest) = page(db, (i64::MAX, 0), 1).await?.pop() else {
         return Ok(0);
@@ -38,22 +37,12 @@ pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner
     if holds(&stream, &highest).await? {
         return Ok(0);
     }
-    let mut healer = db.begin().await?;
-    let mine = sqlx::query_scalar!(
-        r#"select pg_try_advisory_xact_lock($1, $2) as "mine!""#,
-        NAMESPACE,
-        HEALING
-    );
-    if !mine.fetch_one(&mut *healer).await? {
-        return Ok(0);
-    }
     tracing::error!(
         stream = owner.stream(),
         sequence = highest.sequence,
         "the broker has forgotten events that it had acknowledged, publishing them again"
     );
     let healed = heal(db, &stream).await?;
-    healer.commit().await?;
     tracing::warn!(
         stream = owner.stream(),
         events = healed,
@@ -84,7 +73,7 @@ async fn heal(db: &Db, stream: &Stream) -> anyhow::Result<u64> {
 
 /// Archived batches in descending order of their place, below a sequence and id.
 async fn page(db: &Db, (sequence, id): (i64, i64), limit: i64) -> sqlx::Result<Vec<Batch>> {
-    sqlx::query_as!(
+    let listed = sqlx::query_as!(
         Batch,
         r#"
         select id, stream_sequence as sequence, (events[cardinality(events)]).event_id as "last_event!"
@@ -94,9 +83,8 @@ async fn page(db: &Db, (sequence, id): (i64, i64), limit: i64) -> sqlx::Result<V
         sequence,
         id,
         limit,
-    )
-    .fetch_all(db.pool())
-    .await
+    );
+    db.once(async |session| listed.fetch_all(session).await).await
 }
 
 /// Whether the stream has let it go for its age, as it should.

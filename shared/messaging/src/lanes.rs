@@ -14,10 +14,8 @@ use crate::outbox::LANES;
 use crate::session::by_key;
 
 /// First key of our advisory locks; the second is the lane, or [`PRESENCE`].
-pub(crate) const NAMESPACE: i32 = 0x7469_6469;
+const NAMESPACE: i32 = 0x7469_6469;
 const PRESENCE: i32 = 1_000;
-/// Held by whoever puts back what the broker has forgotten.
-pub(crate) const HEALING: i32 = 1_001;
 /// The server ends a session that says nothing for so long: a stopped process must not keep its lanes.
 const SILENCE: Duration = Duration::from_secs(15);
 

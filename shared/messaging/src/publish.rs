@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place that publishes")]
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
@@ -59,7 +60,7 @@ pub(crate) async fn publish(jetstream: &jetstream::Context, messages: &[Outgoing
         }
         let mut known = true;
         while known && !left.is_empty() {
-            let (group, rest) = left.split_at(left.len().min(GROUP));
+            let (group, rest) = left.split_at(independent(left));
             (last, known) = publish_group(jetstream, group).await?;
             left = rest;
         }
@@ -67,7 +68,16 @@ pub(crate) async fn publish(jetstream: &jetstream::Context, messages: &[Outgoing
     Ok(last)
 }
 
-/// One by one, but without waiting in between; they are stored in the order in which they are sent.
+/// How many of the first messages are about a subject each: if one of them is lost on its way, or refused, and a later
+/// one is stored, no subject's order is broken.
+fn independent(messages: &[Outgoing]) -> usize {
+    let mut subjects = HashSet::new();
+    let subject = |message: &Outgoing| message.headers.get("ce-subject").map(ToString::to_string);
+    let first = messages.iter().take(GROUP);
+    first.take_while(|message| subjects.insert(subject(message))).count()
+}
+
+/// One by one, but without waiting in between; each must be about another subject.
 ///
 /// Returns the sequence of the last, and whether the stream knew all of them.
 async fn publish_group(jetstream: &jetstream::Context, group: &[Outgoing]) -> anyhow::Result<(u64, bool)> {

@@ -88,7 +88,7 @@ impl Relay {
             }
             if commits.has_changed()? {
                 commits.mark_unchanged();
-                self.call_others(&mut lanes).await?;
+                timeout(ROUND, self.call_others(&mut lanes)).await??;
             }
             // What was too much for one round is tried in smaller pieces.
             let limit = LARGEST_BATCH >> (*failures).min(6);

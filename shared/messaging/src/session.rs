@@ -60,7 +60,7 @@ impl Sessions {
             None => self.open().await?,
         };
         let done = timeout(ONCE_WITHIN, work(&mut session)).await;
-        let done = done.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let done = done.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         match done {
             Ok(_) => self.keep(session),
             Err(_) => self.idle().clear(),

@@ -90,7 +90,7 @@ impl<W: WorkingSet> Redriver<W> {
     ///
     /// First of its subject is the earliest event of the stream that was there first.
     async fn take(&self) -> sqlx::Result<Option<Taken>> {
-        let row = sqlx::query!(
+        let due = sqlx::query!(
             r#"
             with due as (
                 select d.id from dead_letters d
@@ -113,9 +113,8 @@ impl<W: WorkingSet> Redriver<W> {
             "#,
             self.reactions.service(),
             LEASE.as_millis() as f64,
-        )
-        .fetch_optional(self.db.pool())
-        .await?;
+        );
+        let row = self.db.once(async |session| due.fetch_optional(session).await).await?;
         Ok(row.map(|row| Taken {
             event_id: row.event_id,
             subject: row.subject,
@@ -139,9 +138,8 @@ impl<W: WorkingSet> Redriver<W> {
             where consumer = $1 and closed_at is null and state = 'redriven' and due_at > now()
             "#,
             self.reactions.service(),
-        )
-        .fetch_one(self.db.pool())
-        .await;
+        );
+        let due = self.db.once(async |session| due.fetch_one(session).await).await;
         let due = due
             .ok()
             .flatten()
