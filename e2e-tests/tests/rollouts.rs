@@ -53,9 +53,9 @@ impl Balancer {
     /// Places an order once; the error is what the client would have seen.
     async fn place(&self, number: usize) -> Result<Uuid, String> {
         let body = Wish::of(SKUS[number % SKUS.len()]).body();
-        let mut refused = "nobody is ready".to_owned();
+        let mut refused = String::new();
         for _ in 0..self.replicas.len() {
-            let Some(url) = self.pick() else { break };
+            let url = self.pick();
             match self.http.post(format!("{url}/v1/orders")).json(&body).send().await {
                 Err(error) if error.is_connect() => refused = format!("{error:?}"),
                 Err(error) => return Err(format!("{error:?}")),
@@ -70,11 +70,12 @@ impl Balancer {
         Err(refused)
     }
 
-    fn pick(&self) -> Option<&str> {
+    /// The next that is ready, or simply the next when none says so: half a crowded shop is better than a closed one.
+    fn pick(&self) -> &str {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let ready = (0..self.replicas.len()).map(|offset| &self.replicas[(turn + offset) % self.replicas.len()]);
-        let (url, ..) = ready.into_iter().find(|(.., ready)| ready.load(Ordering::Relaxed))?;
-        Some(url)
+        let next = |offset: usize| &self.replicas[(turn + offset) % self.replicas.len()];
+        let ready = (0..self.replicas.len()).find(|offset| next(*offset).2.load(Ordering::Relaxed));
+        &next(ready.unwrap_or(0)).0
     }
 }
 
