@@ -26,7 +26,7 @@ static RUNTIME: LazyLock<Runtime> =
 static SHARED: OnceCell<World> = OnceCell::const_new();
 
 /// How long anything may take to end: generous, because it is a net and not a measurement.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The services that tell events.
 pub const TELLERS: [Service; 5] = [

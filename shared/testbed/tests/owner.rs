@@ -36,7 +36,7 @@ fn processes_in(folder: &PathBuf) -> usize {
 }
 
 fn await_nothing_left(folders: &[PathBuf]) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     for folder in folders {
         while folder.exists() || processes_in(folder) > 0 {
             assert!(Instant::now() < deadline, "{} is still in use", folder.display());

@@ -29,7 +29,7 @@ fn printed(scratch: &Scratch) -> String {
 }
 
 async fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain");
         tokio::time::sleep(Duration::from_millis(5)).await;

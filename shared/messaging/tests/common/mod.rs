@@ -275,7 +275,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     let started = Instant::now();
     while !holds().await {
         assert!(
-            started.elapsed() < Duration::from_secs(30),
+            started.elapsed() < Duration::from_secs(90),
             "waited in vain until {what}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
