@@ -9,6 +9,7 @@ mod cancellations;
 mod chains;
 mod chaos;
 mod clocks;
+mod contracts;
 mod crashes;
 mod dead_letters;
 mod deliveries;

@@ -3,6 +3,7 @@
 mod audit;
 mod chaos;
 mod dead_letters;
+mod docs;
 mod down;
 mod ink;
 mod load;
@@ -11,6 +12,7 @@ mod logs;
 mod order;
 mod ports;
 mod running;
+mod schemas;
 mod status;
 mod up;
 mod usage;
@@ -45,6 +47,10 @@ pub(crate) enum Command {
     Chaos(chaos::Options),
     /// Shows what could not be handled, and has it tried again or discarded.
     DeadLetters(dead_letters::Options),
+    /// Shows and renews the schemas of events, and who uses them.
+    Schemas(schemas::Options),
+    /// Writes the pages that are generated from the code.
+    Docs,
     /// Creates the streams and durables in a broker, or brings them up to date.
     Provision(Provision),
 }
@@ -61,6 +67,8 @@ impl Command {
             Self::Audit(options) => audit::run(options).await,
             Self::Chaos(options) => chaos::run(options).await,
             Self::DeadLetters(options) => dead_letters::run(options).await,
+            Self::Schemas(options) => schemas::run(options).await,
+            Self::Docs => docs::run(),
             Self::Provision(options) => options.run().await,
         }
     }

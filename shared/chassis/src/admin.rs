@@ -8,12 +8,13 @@ use async_nats::jetstream;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use events::contract::Contract;
 use messaging::provision::Hears;
 use messaging::status::{InboxStatus, Lag};
 use messaging::{Db, outbox, status};
 
 use crate::health::{Health, ready};
-use crate::{ApiError, surface};
+use crate::{ApiError, contract, surface};
 
 /// What the operator's endpoints look at.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub(crate) struct Admin {
     pub(crate) db: Db,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) hears: Option<Hears>,
+    pub(crate) contract: Contract,
 }
 
 pub(crate) fn routes(admin: Admin, health: Health) -> Router {
@@ -28,6 +30,7 @@ pub(crate) fn routes(admin: Admin, health: Health) -> Router {
         .route("/admin/outbox", get(outbox_backlog))
         .route("/admin/inbox", get(inbox_status))
         .route("/admin/consumers", get(consumers))
+        .route("/admin/schemas", get(contract::show))
         .merge(dead_letters::routes());
     // Probes and scrapes are no part of any trace.
     let probes = Router::new()

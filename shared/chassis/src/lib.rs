@@ -8,6 +8,7 @@ pub mod client;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod contract;
 mod etag;
 mod extract;
 mod health;

@@ -5,10 +5,11 @@ use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use async_nats::jetstream;
 use axum::Router;
-use events::Owner;
+use events::contract::Contract;
+use events::{EventType, Owner};
 use futures_util::FutureExt;
 use messaging::provision::Hears;
 use messaging::relay::Relay;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::contract::Agreement;
 use crate::health::{Broker, Health};
 use crate::serve::{Ending, Limits, serve};
 use crate::{Config, admin, surface};
@@ -43,6 +45,11 @@ pub struct Service {
     db: Db,
     jetstream: jetstream::Context,
     hears: Option<Hears>,
+    /// What it reacts to.
+    accepts: Vec<EventType>,
+    /// Whose events it tells.
+    owner: Option<Owner>,
+    agreement: Agreement,
     routes: Router,
     work: TaskTracker,
     /// From here on it is not ready, but still takes requests.
@@ -68,6 +75,9 @@ impl Service {
             db: Db::new(pool),
             jetstream: broker(name, &config.nats_url).await?,
             hears: None,
+            accepts: Vec::new(),
+            owner: None,
+            agreement: Agreement::default(),
             routes: offered(name)?,
             work: TaskTracker::new(),
             announced: CancellationToken::new(),
@@ -98,16 +108,19 @@ impl Service {
     #[must_use]
     pub fn consume<W: WorkingSet>(mut self, reactions: Reactions<W>) -> Self {
         self.hears = Some(Hears::of(&reactions));
+        self.accepts = reactions.wiring().map(|(event, _)| event).collect();
         let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
-        self.task(messaging::consume(db, jetstream, reactions, shutdown))
+        let consumer = messaging::consume(db, jetstream, reactions, shutdown);
+        self.agreed_task(consumer)
     }
 
     /// Publishes what the outbox holds as the owner of its stream.
     #[must_use]
-    pub fn publish_as(self, owner: Owner) -> Self {
+    pub fn publish_as(mut self, owner: Owner) -> Self {
+        self.owner = Some(owner);
         let relay = Relay::new(self.db.clone(), self.jetstream.clone(), owner);
         let shutdown = self.shutdown.clone();
-        self.task(relay.run(shutdown))
+        self.agreed_task(relay.run(shutdown))
     }
 
     /// Runs errands.
@@ -125,6 +138,12 @@ impl Service {
     {
         let running = task(self.shutdown.clone());
         self.task(running)
+    }
+
+    /// A task that hears or tells events, which must wait until its contract fits those of the others.
+    fn agreed_task(self, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        let (agreement, shutdown) = (self.agreement.clone(), self.shutdown.clone());
+        self.task(agreement.before(shutdown, task))
     }
 
     fn task(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -193,6 +212,9 @@ impl Service {
         self.db.pool().close().await;
         tracing::info!(service = self.name, "stopped");
         self.telemetry.shut_down().await;
+        if let Some(refusal) = self.agreement.refusal() {
+            bail!("{refusal}");
+        }
         ensure!(
             !self.broken.is_cancelled(),
             "{}: a task ended by itself, see the log",
@@ -206,6 +228,7 @@ impl Service {
         let public = listen(self.config.http_addr, "HTTP_ADDR").await?;
         let private = listen(self.config.admin_addr, "ADMIN_ADDR").await?;
         let hears = self.hears.take();
+        let contract = Contract::of(self.owner, std::mem::take(&mut self.accepts));
         let health = Health {
             db: self.db.clone(),
             broker: Broker::new(self.jetstream.clone(), hears.clone()),
@@ -215,7 +238,13 @@ impl Service {
             db: self.db.clone(),
             jetstream: self.jetstream.clone(),
             hears,
+            contract: contract.clone(),
         };
+        if contract != Contract::default() {
+            let (agreement, jetstream) = (self.agreement.clone(), self.jetstream.clone());
+            self.work
+                .spawn(agreement.seek(jetstream, self.name, contract, self.shutdown.clone()));
+        }
         std::mem::take(&mut self.start).into_iter().for_each(|start| start());
         let (db, shutdown) = (self.db.clone(), self.shutdown.clone());
         self.work

@@ -18,6 +18,8 @@ pub struct Draft {
     pub payload: String,
     /// The event that it follows from, when that is another one than whoever asked knows of.
     pub cause: Option<Uuid>,
+    /// Whether it tells the fact of the draft before it once more, in a later version.
+    pub is_twin: bool,
 }
 
 impl Draft {
@@ -29,6 +31,7 @@ impl Draft {
             subject: event.subject(),
             payload,
             cause: None,
+            is_twin: false,
         })
     }
 }
@@ -122,6 +125,26 @@ impl<E: Emits> Emits for After<E> {
     }
     fn types() -> Vec<EventType> {
         E::types()
+    }
+}
+
+/// One fact in two versions, told together for as long as somebody hears the older one only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Both<Old, New>(pub Old, pub New);
+
+impl<Old: Event, New: Event> Emits for Both<Old, New> {
+    fn into_drafts(self) -> Result<Vec<Draft>, Fault> {
+        let (old, mut new) = (Draft::of(&self.0)?, Draft::of(&self.1)?);
+        new.is_twin = true;
+        let is_later = Old::TYPE.is_earlier_version_of(New::TYPE);
+        if !is_later || old.subject != new.subject {
+            let reason = format!("{} is no later version of the same fact as {}", New::TYPE, Old::TYPE);
+            return Err(Fault::new(reason));
+        }
+        Ok(vec![old, new])
+    }
+    fn types() -> Vec<EventType> {
+        vec![Old::TYPE, New::TYPE]
     }
 }
 

@@ -17,6 +17,41 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn skus(&self) -> Vec<&str> {
         Vec::new()
     }
+
+    /// How the content of earlier versions becomes this one, so that who reacts to it hears those as well.
+    fn upcasters() -> Vec<Upcaster<Self>>
+    where
+        Self: Sized,
+    {
+        Vec::new()
+    }
+}
+
+/// Decodes one version of an event as the one that a reaction is written for.
+#[derive(Debug, Clone, Copy)]
+pub struct Upcaster<E> {
+    /// The version that it decodes.
+    pub from: EventType,
+    /// Decodes and lifts.
+    pub decode: fn(&[u8]) -> serde_json::Result<E>,
+}
+
+impl<E: Event> Upcaster<E> {
+    /// Lifts an earlier version by its conversion.
+    pub fn from<Old: Event + Into<E>>() -> Self {
+        Self {
+            from: Old::TYPE,
+            decode: |content| serde_json::from_slice::<Old>(content).map(Into::into),
+        }
+    }
+
+    /// Takes the version as it is.
+    pub fn none() -> Self {
+        Self {
+            from: E::TYPE,
+            decode: |content| serde_json::from_slice(content),
+        }
+    }
 }
 
 /// The service that alone may emit an event; it has one stream of the same name.
@@ -82,6 +117,21 @@ impl EventType {
     /// The NATS subject, `shop.order.OrderPlaced`; the same for every version.
     pub fn subject(&self) -> String {
         format!("shop.{}.{}", self.owner.name(), self.name)
+    }
+
+    /// Name and version, `OrderPlaced.v1`: what its schema is called.
+    pub fn label(&self) -> String {
+        format!("{}.v{}", self.name, self.version)
+    }
+
+    /// Whether both name the same event, and this one in a lower version.
+    pub fn is_earlier_version_of(&self, other: Self) -> bool {
+        (self.owner, self.name) == (other.owner, other.name) && self.version < other.version
+    }
+
+    /// Its `ce-dataschema`, `/shop/schemas/OrderPlaced.v1.json`.
+    pub fn schema_id(&self) -> String {
+        format!("/shop/schemas/{}.json", self.label())
     }
 }
 

@@ -1,13 +1,30 @@
 //! What the inventory service tells.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Currency, Customer, Line, Quantity, event::event};
+use crate::{
+    Currency, Customer, Line, Quantity,
+    contract::{Published, published},
+    event::event,
+};
+
+/// Every event of this module.
+pub(crate) const EVENTS: &[Published] = published![
+    ProductListed,
+    ProductPriceChanged,
+    StockLevelChanged,
+    InventoryReserved,
+    InventoryRejected,
+    InventoryReleased,
+    InventoryCommitted,
+    InventoryRestocked,
+];
 
 /// A product is offered for the first time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProductListed {
     /// The article.
     pub sku: String,
@@ -25,7 +42,7 @@ pub struct ProductListed {
 event!(ProductListed, Inventory, v 1, sku);
 
 /// The name or the price of a product changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProductPriceChanged {
     /// The article.
     pub sku: String,
@@ -43,7 +60,7 @@ pub struct ProductPriceChanged {
 event!(ProductPriceChanged, Inventory, v 1, sku);
 
 /// The number of pieces that can be ordered changed; said once a batch, however many orders it held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockLevelChanged {
     /// The article.
     pub sku: String,
@@ -61,7 +78,7 @@ pub struct StockLevelChanged {
 event!(StockLevelChanged, Inventory, v 1, sku);
 
 /// Every line of the order is held for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryReserved {
     /// The order.
     pub order_id: Uuid,
@@ -83,7 +100,7 @@ pub struct InventoryReserved {
 event!(InventoryReserved, Inventory, v 1, order_id);
 
 /// At least one line cannot be held, so none is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryRejected {
     /// The order.
     pub order_id: Uuid,
@@ -93,7 +110,7 @@ pub struct InventoryRejected {
 event!(InventoryRejected, Inventory, v 1, order_id);
 
 /// An article of which there is too little.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shortage {
     /// The article.
     pub sku: String,
@@ -104,7 +121,7 @@ pub struct Shortage {
 }
 
 /// Whatever was held for the order is free again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryReleased {
     /// The order.
     pub order_id: Uuid,
@@ -116,7 +133,7 @@ pub struct InventoryReleased {
 event!(InventoryReleased, Inventory, v 1, order_id);
 
 /// The held pieces left the house: they are sold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryCommitted {
     /// The order.
     pub order_id: Uuid,
@@ -126,7 +143,7 @@ pub struct InventoryCommitted {
 event!(InventoryCommitted, Inventory, v 1, order_id);
 
 /// Returned pieces can be sold again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryRestocked {
     /// The order.
     pub order_id: Uuid,

@@ -4,8 +4,10 @@
 //! ask back. One module per owner; only the owner may emit what its module holds. To see what a
 //! service *consumes*, open the first lines of its `reactions.rs`.
 //!
-//! Adding an optional field is not breaking. Anything else is a new version beside the old one.
+//! Adding an optional field is not breaking. Anything else is a new version beside the old one; the
+//! [contract] keeps everybody to that.
 
+pub mod contract;
 mod draft;
 mod event;
 mod identity;
@@ -16,9 +18,9 @@ pub mod payment;
 mod types;
 pub mod warehouse;
 
-pub use draft::{After, Draft, Emits, Fault};
-pub use event::{Event, EventType, Owner, Subject};
-pub use identity::derive_id;
+pub use draft::{After, Both, Draft, Emits, Fault};
+pub use event::{Event, EventType, Owner, Subject, Upcaster};
+pub use identity::{derive_id, fact_id, is_twin, twin_id};
 pub use inventory::{
     InventoryCommitted, InventoryRejected, InventoryReleased, InventoryReserved, InventoryRestocked, ProductListed,
     ProductPriceChanged, Shortage, StockLevelChanged,

@@ -1,13 +1,29 @@
 //! What the order service tells.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, Currency, Customer, Line, event::event};
+use crate::{
+    Address, Currency, Customer, Line,
+    contract::{Published, published},
+    event::event,
+};
+
+/// Every event of this module.
+pub(crate) const EVENTS: &[Published] = published![
+    OrderPlaced,
+    OrderConfirmed,
+    OrderCancellationRequested,
+    OrderCancelled,
+    OrderCompleted,
+    OrderReturnRequested,
+    OrderRefunded,
+];
 
 /// An order was accepted and saved; nothing is reserved or paid yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPlaced {
     /// The order.
     pub order_id: Uuid,
@@ -29,7 +45,7 @@ pub struct OrderPlaced {
 event!(OrderPlaced, Order, v 1, order_id, skus of lines);
 
 /// The order is paid: it may be shipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderConfirmed {
     /// The order.
     pub order_id: Uuid,
@@ -49,7 +65,7 @@ pub struct OrderConfirmed {
 event!(OrderConfirmed, Order, v 1, order_id);
 
 /// Somebody, or the order's deadline, wants the order undone; the participants answer in turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancellationRequested {
     /// The order.
     pub order_id: Uuid,
@@ -61,7 +77,7 @@ pub struct OrderCancellationRequested {
 event!(OrderCancellationRequested, Order, v 1, order_id);
 
 /// The order is undone and every compensation has been confirmed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancelled {
     /// The order.
     pub order_id: Uuid,
@@ -77,7 +93,7 @@ pub struct OrderCancelled {
 event!(OrderCancelled, Order, v 1, order_id);
 
 /// The parcel arrived: the order is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCompleted {
     /// The order.
     pub order_id: Uuid,
@@ -91,7 +107,7 @@ pub struct OrderCompleted {
 event!(OrderCompleted, Order, v 1, order_id);
 
 /// The customer wants to send something back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReturnRequested {
     /// The order.
     pub order_id: Uuid,
@@ -105,7 +121,7 @@ pub struct OrderReturnRequested {
 event!(OrderReturnRequested, Order, v 1, order_id);
 
 /// A return was paid back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderRefunded {
     /// The order.
     pub order_id: Uuid,
@@ -117,7 +133,7 @@ pub struct OrderRefunded {
 event!(OrderRefunded, Order, v 1, order_id);
 
 /// Why an order was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CancelReason {
     /// Inventory could not reserve every line.

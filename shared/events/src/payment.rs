@@ -1,12 +1,26 @@
 //! What the payment service tells.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Currency, event::event};
+use crate::{
+    Currency,
+    contract::{Published, published},
+    event::event,
+};
+
+/// Every event of this module.
+pub(crate) const EVENTS: &[Published] = published![
+    PaymentSucceeded,
+    PaymentDeclined,
+    PaymentTimedOut,
+    PaymentRefunded,
+    PaymentVoided,
+];
 
 /// The money was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentSucceeded {
     /// The order.
     pub order_id: Uuid,
@@ -22,7 +36,7 @@ pub struct PaymentSucceeded {
 event!(PaymentSucceeded, Payment, v 1, order_id);
 
 /// The gateway said no; nothing was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentDeclined {
     /// The order.
     pub order_id: Uuid,
@@ -36,7 +50,7 @@ pub struct PaymentDeclined {
 event!(PaymentDeclined, Payment, v 1, order_id);
 
 /// The gateway could not be brought to an answer in time; should it have charged, that is refunded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentTimedOut {
     /// The order.
     pub order_id: Uuid,
@@ -50,7 +64,7 @@ pub struct PaymentTimedOut {
 event!(PaymentTimedOut, Payment, v 1, order_id);
 
 /// Money was paid back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentRefunded {
     /// The order.
     pub order_id: Uuid,
@@ -66,7 +80,7 @@ pub struct PaymentRefunded {
 event!(PaymentRefunded, Payment, v 1, order_id);
 
 /// The payment was called off before any money was taken; it never will be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentVoided {
     /// The order.
     pub order_id: Uuid,
@@ -82,7 +96,7 @@ pub struct PaymentVoided {
 event!(PaymentVoided, Payment, v 1, order_id);
 
 /// Why money was paid back, or a payment called off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RefundCause {
     /// The carrier cannot deliver the order.

@@ -1,5 +1,6 @@
 //! The values that events share.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ pub type Currency = String;
 pub type Quantity = i32;
 
 /// Who buys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Customer {
     /// The customer's id.
     pub id: Uuid,
@@ -19,7 +20,7 @@ pub struct Customer {
 }
 
 /// One article of an order at the price that was promised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// The article.
     pub sku: String,
@@ -32,8 +33,7 @@ pub struct Line {
 }
 
 /// Where the parcel goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
     /// Who receives it.
     pub name: String,

@@ -1,13 +1,30 @@
 //! What the warehouse tells.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Line, Quantity, event::event};
+use crate::{
+    Line, Quantity,
+    contract::{Published, published},
+    event::event,
+};
+
+/// Every event of this module.
+pub(crate) const EVENTS: &[Published] = published![
+    ShipmentScheduled,
+    OrderShipped,
+    OrderDelivered,
+    ShipmentFailed,
+    ShipmentCancelled,
+    ShipmentCancelRejected,
+    ReturnReceived,
+    ReturnRejected,
+];
 
 /// The parcel is going to be packed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShipmentScheduled {
     /// The order.
     pub order_id: Uuid,
@@ -23,7 +40,7 @@ pub struct ShipmentScheduled {
 event!(ShipmentScheduled, Warehouse, v 1, order_id);
 
 /// The parcel left the house.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderShipped {
     /// The order.
     pub order_id: Uuid,
@@ -39,7 +56,7 @@ pub struct OrderShipped {
 event!(OrderShipped, Warehouse, v 1, order_id);
 
 /// The parcel arrived.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderDelivered {
     /// The order.
     pub order_id: Uuid,
@@ -57,7 +74,7 @@ pub struct OrderDelivered {
 event!(OrderDelivered, Warehouse, v 1, order_id);
 
 /// The carrier cannot deliver the parcel; it never left the house.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShipmentFailed {
     /// The order.
     pub order_id: Uuid,
@@ -69,7 +86,7 @@ pub struct ShipmentFailed {
 event!(ShipmentFailed, Warehouse, v 1, order_id);
 
 /// The parcel will not be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShipmentCancelled {
     /// The order.
     pub order_id: Uuid,
@@ -81,7 +98,7 @@ pub struct ShipmentCancelled {
 event!(ShipmentCancelled, Warehouse, v 1, order_id);
 
 /// Too late: the parcel has left the house.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShipmentCancelRejected {
     /// The order.
     pub order_id: Uuid,
@@ -93,7 +110,7 @@ pub struct ShipmentCancelRejected {
 event!(ShipmentCancelRejected, Warehouse, v 1, order_id);
 
 /// Returned goods arrived and were looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReturnReceived {
     /// The order.
     pub order_id: Uuid,
@@ -107,7 +124,7 @@ pub struct ReturnReceived {
 event!(ReturnReceived, Warehouse, v 1, order_id);
 
 /// Returned goods were refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReturnRejected {
     /// The order.
     pub order_id: Uuid,
@@ -121,7 +138,7 @@ pub struct ReturnRejected {
 event!(ReturnRejected, Warehouse, v 1, order_id);
 
 /// One article that came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReturnedLine {
     /// The article.
     pub sku: String,

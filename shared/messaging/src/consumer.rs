@@ -274,6 +274,7 @@ impl<W: WorkingSet> Handling<W> {
                     );
                 }
                 Verdict::AlreadyDone => span.set(KeyValue::new("shop.inbox.duplicate", true)),
+                Verdict::Ignored => span.set(KeyValue::new("shop.ignored", true)),
                 Verdict::Done | Verdict::Parked => {}
             }
             metrics::messaging().processed(self.reactions.service(), letter, verdict, started.elapsed());

@@ -47,8 +47,8 @@ pub(crate) async fn bury(
             Verdict::Buried(fault) if letter.redriven => fail_again(tx, consumer, letter, fault).await?,
             Verdict::Buried(fault) => bury_one(tx, consumer, letter, "dead", &fault.to_string()).await?,
             Verdict::Parked => bury_one(tx, consumer, letter, "parked", WAITS).await?,
-            Verdict::Done | Verdict::AlreadyDone if letter.redriven => close(tx, consumer, letter).await?,
-            Verdict::Done | Verdict::AlreadyDone => {}
+            _ if letter.redriven => close(tx, consumer, letter).await?,
+            Verdict::Done | Verdict::AlreadyDone | Verdict::Ignored => {}
         }
     }
     Ok(())

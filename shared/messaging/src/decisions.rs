@@ -207,7 +207,7 @@ async fn commit<W: WorkingSet>(db: &Db, batch: &mut [Box<dyn Command<W>>]) -> Re
             heard: None,
             cause,
             trace,
-            decide,
+            decide: Some(decide),
         })
         .collect();
     unit::commit(db, "", &mut jobs).await

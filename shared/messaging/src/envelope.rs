@@ -49,6 +49,17 @@ impl Envelope {
             .map_or("", |(subject, _version)| subject)
     }
 
+    /// The version of its content.
+    pub fn version(&self) -> u16 {
+        let version = self.event_type.rsplit_once(".v").map(|(_, version)| version.parse());
+        version.and_then(Result::ok).unwrap_or(1)
+    }
+
+    /// What the event tells, in whichever version: who hears two of them acts on the first only.
+    pub(crate) fn fact_id(&self) -> Uuid {
+        events::fact_id(self.event_id, self.version())
+    }
+
     /// The order it is about, or none for facts about a product.
     pub fn order_id(&self) -> Option<Uuid> {
         self.subject.parse().ok()

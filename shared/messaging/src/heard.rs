@@ -18,7 +18,10 @@ pub(crate) struct Heard<W> {
 
 impl<W: WorkingSet> Heard<W> {
     /// Decodes it and starts its span.
-    pub(crate) fn of(reactions: &Reactions<W>, (letter, readable): (Letter, Result<(), Fault>)) -> Self {
+    pub(crate) fn of(reactions: &Reactions<W>, (mut letter, readable): (Letter, Result<(), Fault>)) -> Self {
+        if reactions.reacts_to(&letter.envelope) {
+            letter.envelope.event_id = letter.envelope.fact_id();
+        }
         Self {
             span: process_span(reactions.service(), &letter),
             prepared: readable.and_then(|()| reactions.prepare(&letter.envelope, &letter.payload)),
@@ -33,21 +36,23 @@ impl<W: WorkingSet> Heard<W> {
         all: impl Iterator<Item = &'a mut Self>,
     ) -> Result<Vec<Verdict>, Trouble> {
         let nothing = Touched::default();
-        let mut decides: Vec<Box<Decide<'_, W>>> = Vec::new();
+        let mut decides: Vec<Option<Box<Decide<'_, W>>>> = Vec::new();
         let mut about = Vec::new();
         for Self { letter, prepared, span } in all {
             let letter = &*letter;
             match prepared {
                 Ok(Prepared { touched, react }) => {
                     about.push((letter, &*touched, span.context()));
-                    decides.push(Box::new(|known| {
-                        afflict(&letter.envelope.subject);
-                        react(known)
+                    decides.push(react.as_mut().map(|react| -> Box<Decide<'_, W>> {
+                        Box::new(|known| {
+                            afflict(&letter.envelope.subject);
+                            react(known)
+                        })
                     }));
                 }
                 Err(fault) => {
                     about.push((letter, &nothing, span.context()));
-                    decides.push(Box::new(|_| Err(fault.clone())));
+                    decides.push(Some(Box::new(|_| Err(fault.clone()))));
                 }
             }
         }
@@ -58,7 +63,7 @@ impl<W: WorkingSet> Heard<W> {
                 heard: Some(letter),
                 cause: None,
                 trace,
-                decide,
+                decide: decide.as_mut().map(|decide| -> &mut Decide<'_, W> { decide }),
             })
             .collect();
         unit::commit(db, consumer, &mut jobs).await

@@ -14,6 +14,7 @@
 //! answers come after the commit; the [relay] publishes what the outbox holds. Nothing else publishes.
 
 mod amnesia;
+mod conformity;
 mod consumer;
 mod db;
 pub mod dead_letters;
@@ -31,6 +32,7 @@ mod pace;
 pub mod provision;
 mod publish;
 mod reactions;
+pub mod registry;
 pub mod relay;
 mod session;
 pub mod status;

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use telemetry::{Kind, Span, TraceContext, semconv};
 use uuid::Uuid;
 
+use crate::conformity::breach;
 use crate::envelope::is_plain;
 use crate::{Draft, Envelope, Tx};
 
@@ -47,6 +48,11 @@ pub(crate) async fn append(tx: &mut Tx, entries: Vec<Entry>) -> sqlx::Result<Vec
             "{} cannot be published: too large, or a strange subject",
             draft.event_type
         );
+        return Err(sqlx::Error::InvalidArgument(refusal));
+    }
+    if cfg!(debug_assertions)
+        && let Some(refusal) = entries.iter().find_map(|entry| breach(&entry.draft))
+    {
         return Err(sqlx::Error::InvalidArgument(refusal));
     }
     let rows = Columns::of(entries);
@@ -108,8 +114,14 @@ struct Columns {
 impl Columns {
     fn of(entries: Vec<Entry>) -> Self {
         let mut columns = Self::default();
+        let mut fact = Uuid::nil();
         for Entry { draft, cause, parent } in entries {
-            let event_id = Uuid::now_v7();
+            let event_id = if draft.is_twin {
+                events::twin_id(fact, draft.event_type.version)
+            } else {
+                fact = Uuid::now_v7();
+                fact
+            };
             let trace = creation_span(&draft, event_id, &parent).context();
             columns.event_ids.push(event_id);
             columns.event_types.push(draft.event_type.to_string());

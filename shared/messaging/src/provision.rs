@@ -1,4 +1,4 @@
-//! What must exist in the broker before a service starts: streams and durable consumers.
+//! What must exist in the broker before a service starts: streams, durable consumers, and the registry of contracts.
 //!
 //! Services create nothing; this module is called by `shop provision` alone, so in production only
 //! the provisioner needs the right to.
@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use events::Owner;
 
-use crate::{Reactions, WorkingSet};
+use crate::{Reactions, WorkingSet, registry};
 
 /// How long the streams keep an event.
 pub const STREAMS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -76,7 +76,7 @@ pub(crate) fn streams_heard<W: WorkingSet>(reactions: &Reactions<W>) -> Vec<&'st
     Hears::of(reactions).subjects.into_keys().collect()
 }
 
-/// Creates every stream, or brings an existing one up to date.
+/// Creates every stream and the registry of contracts, or brings an existing one up to date.
 pub async fn streams(jetstream: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
     let events = Owner::ALL.map(|owner| stream_config(owner, settings.replicas));
     for config in events.into_iter().chain([advisories(settings.replicas)]) {
@@ -84,6 +84,9 @@ pub async fn streams(jetstream: &jetstream::Context, settings: &Settings) -> any
         let provisioned = jetstream.create_or_update_stream(config).await;
         provisioned.with_context(|| format!("cannot provision the stream {name}"))?;
     }
+    let bucket = registry::bucket(settings.replicas);
+    let provisioned = jetstream.create_or_update_key_value(bucket).await;
+    provisioned.with_context(|| format!("cannot provision the bucket {}", registry::BUCKET))?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Event, EventType};
+use events::{Event, EventType, Upcaster};
 
 use crate::{Draft, Emits, Envelope, Fault, Touched, WorkingSet};
 
@@ -32,7 +32,8 @@ type Bound<W> = dyn FnMut(&mut W) -> Result<Vec<Draft>, Fault> + Send + Sync;
 /// An event that was decoded and only waits for what the service knows.
 pub(crate) struct Prepared<W> {
     pub(crate) touched: Touched,
-    pub(crate) react: Box<Bound<W>>,
+    /// None for what is only acknowledged.
+    pub(crate) react: Option<Box<Bound<W>>>,
 }
 
 impl<W: WorkingSet> Reactions<W> {
@@ -44,7 +45,7 @@ impl<W: WorkingSet> Reactions<W> {
         }
     }
 
-    /// Calls `react` with what the service knows and the event.
+    /// Calls `react` with what the service knows and the event, earlier versions of it lifted.
     #[must_use]
     pub fn on<E: Event>(self, react: impl React<W, E>) -> Self {
         self.on_fact::<E>(FactOf(react))
@@ -61,23 +62,16 @@ impl<W: WorkingSet> Reactions<W> {
             self.service,
             foreign.map_or_else(String::new, ToString::to_string)
         );
-        let prepare = move |envelope: &Envelope, payload: &[u8]| {
-            let event: E = serde_json::from_slice(payload)
-                .map_err(|error| Fault::new(format!("not a valid {}: {}", E::TYPE, without_values(&error))))?;
-            let touched = Touched::by(&event);
-            let (react, envelope) = (react.clone(), envelope.clone());
-            Ok(Prepared {
-                touched,
-                react: Box::new(move |known: &mut W| react.react(known, &event, &envelope)),
-            })
-        };
-        let reaction = Reaction {
-            event_type: E::TYPE,
-            emits,
-            prepare: Box::new(prepare),
-        };
-        let before = self.table.insert(E::TYPE.to_string(), reaction);
-        assert!(before.is_none(), "{} reacts to {} twice", self.service, E::TYPE);
+        for version in E::upcasters().into_iter().chain([Upcaster::none()]) {
+            let event_type = version.from;
+            let reaction = Reaction {
+                event_type,
+                emits: emits.clone(),
+                prepare: prepare(version, react.clone()),
+            };
+            let before = self.table.insert(event_type.to_string(), reaction);
+            assert!(before.is_none(), "{} reacts to {event_type} twice", self.service);
+        }
         self
     }
 
@@ -95,15 +89,46 @@ impl<W: WorkingSet> Reactions<W> {
 
     /// Reacts as the table says to an event that came in this envelope, without inbox or database.
     pub fn react(&self, known: &mut W, envelope: &Envelope, payload: &[u8]) -> Result<Vec<Draft>, Fault> {
-        (self.prepare(envelope, payload)?.react)(known)
+        let react = self.prepare(envelope, payload)?.react;
+        react.map_or_else(|| Ok(Vec::new()), |mut react| react(known))
+    }
+
+    /// Whether there is a reaction to this version of the event.
+    pub(crate) fn reacts_to(&self, envelope: &Envelope) -> bool {
+        self.table.contains_key(&envelope.event_type)
     }
 
     /// Decodes an event; the fault says why it cannot be.
+    ///
+    /// A later version than is known here is nothing to react to if its fact is told in an older version as well, which
+    /// its id says. One that is told alone is a fault: nobody may miss it in silence.
     pub(crate) fn prepare(&self, envelope: &Envelope, payload: &[u8]) -> Result<Prepared<W>, Fault> {
-        let unknown = || Fault::new(format!("{} does not know {}", self.service, envelope.event_type));
-        let reaction = self.table.get(&envelope.event_type).ok_or_else(unknown)?;
-        (reaction.prepare)(envelope, payload)
+        let is_known = |reaction: &Reaction<W>| reaction.event_type.subject() == envelope.nats_subject();
+        match self.table.get(&envelope.event_type) {
+            Some(reaction) => (reaction.prepare)(envelope, payload),
+            None if events::is_twin(envelope.event_id) && self.table.values().any(is_known) => Ok(Prepared {
+                touched: Touched::default(),
+                react: None,
+            }),
+            None => Err(Fault::new(format!(
+                "{} does not know {}",
+                self.service, envelope.event_type
+            ))),
+        }
     }
+}
+
+fn prepare<W: WorkingSet, E: Event>(version: Upcaster<E>, react: impl ReactToFact<W, E>) -> Box<Prepare<W>> {
+    Box::new(move |envelope, payload| {
+        let event = (version.decode)(payload)
+            .map_err(|error| Fault::new(format!("not a valid {}: {}", version.from, without_values(&error))))?;
+        let touched = Touched::by(&event);
+        let (react, envelope) = (react.clone(), envelope.clone());
+        Ok(Prepared {
+            touched,
+            react: Some(Box::new(move |known: &mut W| react.react(known, &event, &envelope))),
+        })
+    })
 }
 
 /// What is wrong, without the quoted values: reasons are logged, and values may be somebody's address.

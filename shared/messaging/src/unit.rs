@@ -126,7 +126,8 @@ pub(crate) struct Job<'a, W> {
     pub(crate) cause: Option<Uuid>,
     /// Parent of the spans of the events that follow.
     pub(crate) trace: TraceContext,
-    pub(crate) decide: &'a mut Decide<'a, W>,
+    /// None when there is nothing to decide about what was heard.
+    pub(crate) decide: Option<&'a mut Decide<'a, W>>,
 }
 
 /// What became of one decision once its unit has committed.
@@ -134,6 +135,8 @@ pub(crate) struct Job<'a, W> {
 pub(crate) enum Verdict {
     /// Its effect is committed.
     Done,
+    /// It tells in a later version what is heard in an earlier one; nothing happened.
+    Ignored,
     /// It had been committed before; nothing happened.
     AlreadyDone,
     /// It is among the dead letters.
@@ -217,8 +220,9 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inb
             Claim::Taken => Verdict::AlreadyDone,
             Claim::Blocked => Verdict::Parked,
             Claim::Fresh if envelope.is_some_and(|envelope| poisoned.contains(&envelope.subject)) => Verdict::Parked,
-            Claim::Fresh => match (job.decide)(known) {
-                Ok(drafts) => {
+            Claim::Fresh => match job.decide.as_mut().map(|decide| decide(known)) {
+                None => Verdict::Ignored,
+                Some(Ok(drafts)) => {
                     let cause = envelope.map(|envelope| envelope.event_id).or(job.cause);
                     let entries = drafts.into_iter().map(|draft| Entry {
                         cause: draft.cause.or(cause),
@@ -229,7 +233,7 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inb
                     decided.heard.extend(envelope.cloned());
                     Verdict::Done
                 }
-                Err(fault) => {
+                Some(Err(fault)) => {
                     poisoned.extend(envelope.map(|envelope| envelope.subject.clone()));
                     Verdict::Buried(fault)
                 }

@@ -5,6 +5,7 @@
 
 mod common;
 mod consumer;
+mod contracts;
 mod deaths;
 mod decisions;
 mod errands;
@@ -15,3 +16,4 @@ mod poison;
 mod redrive;
 mod relay_suite;
 mod trace;
+mod versions;

@@ -20,6 +20,7 @@ pub struct Wish {
     /// What is ordered.
     pub lines: Vec<WishedLine>,
     /// Where it goes.
+    #[serde(with = "WishedAddress")]
     pub ship_to: Address,
     /// Token of the payment method, `pm_…`; never a card number.
     pub payment_method: String,
@@ -36,6 +37,17 @@ pub struct WishedCustomer {
     pub id: Uuid,
     /// Where mail goes.
     pub email: String,
+}
+
+/// An address as a client may write it: events may carry fields that we do not know, wishes may not.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Address", deny_unknown_fields)]
+struct WishedAddress {
+    name: String,
+    street: String,
+    city: String,
+    postal_code: String,
+    country: String,
 }
 
 /// One line of a wish.

@@ -1,0 +1,91 @@
+//! `docs/event-map.md`: who tells what, who hears it, and what follows.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use events::{EventType, Owner};
+
+use super::wiring::{Wiring, of};
+
+const HEAD: &str = "# Event map
+
+Written by `cargo shop docs` from the wiring tables of the services and the golden corpus; a test compares it.
+
+*told after* are the events whose reaction may tell this one, by the types that the reaction returns. What is told
+unasked follows from a request, a deadline, or the outcome of an errand (a charge, a parcel, a message); the chains
+that were recorded show which event that errand was for.
+
+";
+
+const LEGEND: &str = "## What was seen to follow
+
+Every arrow was recorded from real orders, or written down for events that no chain tells yet. A solid one is the
+answer of a reaction; a dotted one had an errand or a decision of its own between.
+
+";
+
+pub(crate) fn page(wiring: &Wiring) -> String {
+    let mut page = HEAD.to_owned();
+    for owner in Owner::ALL {
+        let _ = writeln!(
+            page,
+            "## {} tells (stream `{}`)\n",
+            capital(owner.name()),
+            owner.stream()
+        );
+        page.push_str("| event | told after | heard by |\n|---|---|---|\n");
+        for event in of(owner) {
+            let _ = writeln!(page, "{}", row(wiring, event));
+        }
+        page.push('\n');
+    }
+    page.push_str(LEGEND);
+    page.push_str(&diagram(wiring));
+    page
+}
+
+fn row(wiring: &Wiring, event: EventType) -> String {
+    let mut after: Vec<String> = wiring
+        .answers(event)
+        .iter()
+        .map(|heard| heard.name.to_owned())
+        .collect();
+    let answers: BTreeSet<String> = wiring.answers(event).iter().map(EventType::label).collect();
+    let is_unasked = |cause: &Option<String>| cause.as_ref().is_none_or(|cause| !answers.contains(cause));
+    if after.is_empty() || wiring.seen_after(event).iter().any(is_unasked) {
+        after.push("*unasked*".to_owned());
+    }
+    let heard_by = match wiring.heard_by(event).as_slice() {
+        [] => "nobody yet".to_owned(),
+        names => names.join(", "),
+    };
+    format!("| {} | {} | {heard_by} |", event.label(), after.join(", "))
+}
+
+/// Events by owner, and an arrow for each pair that was seen.
+fn diagram(wiring: &Wiring) -> String {
+    let mut text = "```mermaid\nflowchart LR\n".to_owned();
+    for owner in Owner::ALL {
+        let _ = writeln!(text, "    subgraph {}", owner.name());
+        for event in of(owner).filter(|event| event.version == 1) {
+            let _ = writeln!(text, "        {}", event.name);
+        }
+        text.push_str("    end\n");
+    }
+    for event in Owner::ALL.into_iter().flat_map(of) {
+        let answers = wiring.answers(event);
+        for cause in wiring.seen_after(event).into_iter().flatten() {
+            let is_answer = answers.iter().any(|heard| heard.label() == cause);
+            let arrow = if is_answer { "-->" } else { "-.->" };
+            let name = cause.split('.').next().unwrap_or_default();
+            let _ = writeln!(text, "    {name} {arrow} {}", event.name);
+        }
+    }
+    text.push_str("```\n");
+    text
+}
+
+fn capital(name: &str) -> String {
+    let (first, rest) = name.split_at(1);
+    first.to_uppercase() + rest
+}

@@ -1,0 +1,107 @@
+//! The contracts in use, in the key-value bucket `SCHEMAS`: who sends what, and who expects what.
+//!
+//! They are one value under one key, which is replaced only by somebody who has seen the one before. So whoever
+//! registers has been compared with everybody who did before, two at the same moment included, and who is refused
+//! has changed nothing, even if killed on the way.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream::{self, kv};
+use events::contract::{Conflict, Contract};
+
+/// The bucket; the provisioner creates it.
+pub const BUCKET: &str = "SCHEMAS";
+/// The only key in it.
+const KEY: &str = "contracts";
+/// How many former states can be looked up: `nats kv history SCHEMAS contracts`.
+const HISTORY: i64 = 8;
+
+/// The contracts in use by service.
+pub type InUse = BTreeMap<String, Contract>;
+
+/// What came of registering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registered {
+    /// The contract is in use, and fits all others.
+    Compatible,
+    /// It is not in use: it does not fit one that is.
+    Refused(Vec<Conflict>),
+}
+
+/// How the bucket is to be.
+pub(crate) fn bucket(replicas: usize) -> kv::Config {
+    kv::Config {
+        bucket: BUCKET.to_owned(),
+        description: "what the services send and expect".to_owned(),
+        history: HISTORY,
+        storage: jetstream::stream::StorageType::File,
+        num_replicas: replicas,
+        ..kv::Config::default()
+    }
+}
+
+/// Puts the service's contract in use, in place of its former one, unless it conflicts with that of another.
+pub async fn register(jetstream: &jetstream::Context, service: &str, contract: &Contract) -> Result<Registered> {
+    let store = store(jetstream).await?;
+    loop {
+        let (mut in_use, revision) = state(&store).await?;
+        let others = in_use.iter().filter(|(name, _)| *name != service);
+        let conflicts: Vec<_> = others
+            .flat_map(|(name, other)| contract.conflicts(service, other, name))
+            .collect();
+        if !conflicts.is_empty() {
+            return Ok(Registered::Refused(conflicts));
+        }
+        let before = in_use.insert(service.to_owned(), contract.clone());
+        if before.as_ref() == Some(contract) || replace(&store, &in_use, revision).await? {
+            return Ok(Registered::Compatible);
+        }
+    }
+}
+
+/// Forgets a service that is no more; false when it was not known.
+pub async fn retire(jetstream: &jetstream::Context, service: &str) -> Result<bool> {
+    let store = store(jetstream).await?;
+    loop {
+        let (mut in_use, revision) = state(&store).await?;
+        if in_use.remove(service).is_none() {
+            return Ok(false);
+        }
+        if replace(&store, &in_use, revision).await? {
+            return Ok(true);
+        }
+    }
+}
+
+/// The contracts in use.
+pub async fn in_use(jetstream: &jetstream::Context) -> Result<InUse> {
+    Ok(state(&store(jetstream).await?).await?.0)
+}
+
+async fn store(jetstream: &jetstream::Context) -> Result<kv::Store> {
+    let store = jetstream.get_key_value(BUCKET).await;
+    store.with_context(|| format!("the broker has no bucket {BUCKET}: cargo shop provision creates it"))
+}
+
+/// The contracts, and the revision to be replaced.
+async fn state(store: &kv::Store) -> Result<(InUse, u64)> {
+    match store.entry(KEY).await? {
+        Some(entry) if !entry.value.is_empty() => {
+            let in_use = serde_json::from_slice(&entry.value).context("the registry of contracts is unreadable")?;
+            Ok((in_use, entry.revision))
+        }
+        Some(deleted) => Ok((InUse::new(), deleted.revision)),
+        None => Ok((InUse::new(), 0)),
+    }
+}
+
+/// Writes unless somebody else has written since; false then.
+async fn replace(store: &kv::Store, in_use: &InUse, revision: u64) -> Result<bool> {
+    let value = serde_json::to_vec(in_use)?;
+    match store.update(KEY, value.into(), revision).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(false),
+        Err(error) => Err(error).context("cannot write the registry of contracts"),
+    }
+}
