@@ -1,6 +1,7 @@
 //! The values that events share.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// An ISO 4217 code, `EUR`. Amounts beside it are integers in its minor unit (cents).
@@ -10,7 +11,7 @@ pub type Currency = String;
 pub type Quantity = i32;
 
 /// Who buys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Customer {
     /// The customer's id.
     pub id: Uuid,
@@ -19,7 +20,7 @@ pub struct Customer {
 }
 
 /// One article of an order at the price that was promised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Line {
     /// The article.
     pub sku: String,
@@ -32,17 +33,42 @@ pub struct Line {
 }
 
 /// Where the parcel goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Address {
     /// Who receives it.
+    #[schema(
+        example = "Ada Lovelace",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub name: String,
     /// Street and number.
+    #[schema(
+        example = "12 St James's Square",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub street: String,
     /// Town.
+    #[schema(
+        example = "London",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub city: String,
     /// Postal code.
+    #[schema(
+        example = "SW1Y",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub postal_code: String,
     /// ISO 3166-1 alpha-2 country code.
+    #[schema(example = "GB", pattern = "^[A-Z]{2}$")]
     pub country: String,
 }
