@@ -19,4 +19,5 @@ mod looks;
 mod partitions;
 mod rollouts;
 mod sagas;
+mod surface;
 mod traces;

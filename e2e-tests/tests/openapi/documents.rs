@@ -24,16 +24,23 @@ pub(crate) struct Operation {
     pub(crate) value: Value,
 }
 
+/// Every operation, with the responses that it shares with others.
 pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     let mut found = Vec::new();
+    let shared = &document["components"]["responses"];
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, value) in item.as_object().unwrap() {
             let method = method.to_uppercase().parse().unwrap();
-            found.push(Operation {
-                method,
-                path: path.clone(),
-                value: value.clone(),
-            });
+            let (path, mut value) = (path.clone(), value.clone());
+            for response in value["responses"].as_object_mut().unwrap().values_mut() {
+                if let Some(name) = response["$ref"]
+                    .as_str()
+                    .map(|name| name.rsplit('/').next().unwrap().to_owned())
+                {
+                    *response = shared[name].clone();
+                }
+            }
+            found.push(Operation { method, path, value });
         }
     }
     found

@@ -38,7 +38,7 @@ pub struct InFlight {
 /// A key of which this request is the only one under way, until it is dropped.
 #[derive(Debug)]
 pub struct Claim {
-    entry: Option<Entry>,
+    entry: Entry,
     keeper: mpsc::UnboundedSender<Ask>,
 }
 
@@ -52,7 +52,7 @@ struct Entry {
 #[derive(Debug)]
 enum Ask {
     Claim(Entry, oneshot::Sender<Option<Entry>>),
-    Release(Entry),
+    Release(i64),
 }
 
 impl InFlight {
@@ -75,7 +75,7 @@ impl InFlight {
         self.keeper.send(Ask::Claim(entry, reply)).map_err(|_| away())?;
         let entry = answer.await.map_err(|_| away())?.ok_or_else(under_way)?;
         Ok(Claim {
-            entry: Some(entry),
+            entry,
             keeper: self.keeper.clone(),
         })
     }
@@ -93,9 +93,8 @@ fn under_way() -> ApiError {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            let _ = self.keeper.send(Ask::Release(entry));
-        }
+        // Before the entry goes: whoever claims the key next stands behind this in the queue.
+        let _ = self.keeper.send(Ask::Release(self.entry.key));
     }
 }
 
@@ -143,7 +142,7 @@ impl Keeper {
         let (mut releases, mut claims) = (Vec::new(), Vec::new());
         for ask in batch {
             match ask {
-                Ask::Release(entry) => releases.push(entry),
+                Ask::Release(key) => releases.push(key),
                 Ask::Claim(entry, reply) => claims.push((entry, reply)),
             }
         }
@@ -170,7 +169,7 @@ impl Keeper {
             let entry = granted.then_some(entry);
             unclaimed.extend(reply.send(entry).err().flatten());
         }
-        self.release(unclaimed).await;
+        self.release(unclaimed.iter().map(|entry| entry.key).collect()).await;
     }
 
     async fn lock(&mut self, keys: &[i64]) -> sqlx::Result<Vec<bool>> {
@@ -182,8 +181,7 @@ impl Keeper {
     }
 
     /// With the session its locks are gone as well, so there is nothing to try again.
-    async fn release(&mut self, entries: Vec<Entry>) {
-        let keys: Vec<i64> = entries.iter().map(|entry| entry.key).collect();
+    async fn release(&mut self, keys: Vec<i64>) {
         if !keys.is_empty() && self.session.is_some() {
             let unlock = "select pg_advisory_unlock(key) from unnest($1::bigint[]) as key";
             let _ = self.ask(unlock, &keys).await;

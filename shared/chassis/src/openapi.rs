@@ -72,11 +72,13 @@ pub fn document(name: &str, about: &str, written: OpenApi) -> Value {
         .description(Some(about))
         .build();
     let mut document = serde_json::to_value(whole).unwrap_or_default();
+    let mut shared = Map::new();
     for methods in objects(&mut document["paths"]) {
         for operation in objects(methods) {
-            complete(operation);
+            complete(operation, &mut shared);
         }
     }
+    document["components"]["responses"] = Value::Object(shared);
     document
 }
 
@@ -92,8 +94,8 @@ fn objects(value: &mut Value) -> impl Iterator<Item = &mut Value> {
     value.as_object_mut().into_iter().flat_map(Map::values_mut)
 }
 
-/// Adds the answers that do not come from the handler, and the headers that every answer has.
-fn complete(operation: &mut Value) {
+/// Adds the answers that do not come from the handler, and the header that every answer has.
+fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
     let mut by_status = BTreeMap::<u16, BTreeSet<&'static str>>::new();
     for slug in refusals(operation) {
         let problem = Problem::of(&slug).unwrap_or_else(|| panic!("{slug} is not in the table of problems"));
@@ -102,14 +104,45 @@ fn complete(operation: &mut Value) {
             .or_default()
             .insert(problem.slug);
     }
-    let mut all: Map<String, Value> = operation["responses"].as_object().cloned().unwrap_or_default();
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        never_null(&mut parameter["schema"]);
+    }
+    for response in objects(&mut operation["responses"]) {
+        objects(&mut response["headers"]).for_each(|header| never_null(&mut header["schema"]));
+        response["headers"]["trace-id"] = trace_id();
+    }
     for (status, slugs) in by_status {
-        all.insert(status.to_string(), refusal(status, &slugs));
+        let name: Vec<&str> = slugs.iter().copied().collect();
+        let name = format!("{status}.{}", name.join("."));
+        operation["responses"][status.to_string()] = json!({ "$ref": format!("#/components/responses/{name}") });
+        shared.entry(name).or_insert_with(|| refusal(status, &slugs));
     }
-    for response in all.values_mut() {
-        response["headers"]["trace-id"] = header("The trace of this request.", json!({ "type": "string" }));
+}
+
+/// What may be left out is not null when it is there: neither a query nor a header can say that.
+fn never_null(schema: &mut Value) {
+    if let Some(types) = schema["type"].as_array_mut() {
+        types.retain(|kind| kind != "null");
+        if let [only] = types.as_slice() {
+            schema["type"] = only.clone();
+        }
     }
-    operation["responses"] = Value::Object(all);
+    let options = schema["oneOf"].as_array().cloned().unwrap_or_default();
+    if let [only] = options
+        .iter()
+        .filter(|option| option["type"] != "null")
+        .collect::<Vec<_>>()[..]
+        && options.len() == 2
+    {
+        *schema = only.clone();
+    }
+}
+
+fn trace_id() -> Value {
+    header(
+        "The trace of this request.",
+        json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
+    )
 }
 
 /// The kinds of refusal of an operation: its own, and those that follow from its shape.
@@ -153,6 +186,7 @@ fn refusal(status: u16, slugs: &BTreeSet<&'static str>) -> Value {
     ]});
     let mut answer = json!({
         "description": description.join(" Or: "),
+        "headers": { "trace-id": trace_id() },
         "content": { "application/problem+json": { "schema": schema, "examples": examples } },
     });
     if meanings.clone().any(Problem::is_for_now) {

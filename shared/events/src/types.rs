@@ -27,6 +27,7 @@ pub struct Line {
     /// Its name on the day of the order.
     pub name: String,
     /// How many pieces.
+    #[schema(value_type = i32)]
     pub quantity: Quantity,
     /// Price of one piece in minor units.
     pub unit_price: i64,

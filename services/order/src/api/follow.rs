@@ -59,6 +59,11 @@ impl Followed {
         })
     }
 
+    /// How many follow at the moment.
+    pub fn count(&self) -> usize {
+        FOLLOWERS - self.room.available_permits()
+    }
+
     /// Tells followers what is new until shutdown, and then that it is over.
     pub async fn tell(self, db: Db, shutdown: CancellationToken) {
         let mut commits = db.commits();
