@@ -20,4 +20,5 @@ mod looks;
 mod partitions;
 mod rollouts;
 mod sagas;
+mod surface;
 mod traces;

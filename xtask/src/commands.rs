@@ -1,5 +1,6 @@
 //! The commands that need the services.
 
+mod api_test;
 mod audit;
 mod chaos;
 mod dead_letters;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Load(load::Options),
     /// Checks what must be true across all services, one line each; exits with 1 on any breach.
     Audit(audit::Options),
+    /// Asks a shop of its own everything that its OpenAPI documents allow and forbid (needs Python and PyPI).
+    ApiTest(api_test::Options),
     /// Breaks a shop of its own in every way there is, under load, and tells whether it stayed sound.
     Chaos(chaos::Options),
     /// Shows what could not be handled, and has it tried again or discarded.
@@ -64,6 +67,7 @@ impl Command {
             Self::Logs(options) => logs::run(options).await,
             Self::Order(options) => order::run(options).await,
             Self::Load(options) => load::run(options).await,
+            Self::ApiTest(options) => api_test::run(options).await,
             Self::Audit(options) => audit::run(options).await,
             Self::Chaos(options) => chaos::run(options).await,
             Self::DeadLetters(options) => dead_letters::run(options).await,

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use chassis::{ApiError, FieldError, Json, Page, PageRequest, Query};
+use chassis::{ApiError, FieldError, Json, Page, PageRequest, Query, openapi};
 use chrono::{DateTime, Utc};
 use messaging::Db;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::domain::Step;
 use crate::store::{self, Latency, ProductSalesRow, SalesRow};
@@ -25,18 +27,29 @@ pub struct App {
     pub db: Db,
 }
 
-/// The routes of the analytics service.
+/// What the service is for, as its document says.
+const ABOUT: &str = "Shows how the shop is doing, from projections that follow the events.";
+
+/// The routes of the analytics service, and their document.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .route("/v1/summary", get(show_summary))
-        .route("/v1/sales", get(list_sales))
-        .route("/v1/funnel", get(show_funnel))
-        .route("/v1/latency", get(show_latency))
-        .with_state(app)
+    openapi::serve("analytics", ABOUT, documented(), app)
+}
+
+/// The document of the analytics service.
+pub fn document() -> Value {
+    openapi::document("analytics", ABOUT, documented().into_openapi())
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(show_summary))
+        .routes(routes!(list_sales))
+        .routes(routes!(show_funnel))
+        .routes(routes!(show_latency))
 }
 
 /// The shop in a few numbers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SummaryView {
     orders_placed: i64,
     orders_completed: i64,
@@ -51,6 +64,11 @@ struct SummaryView {
     lag: i64,
 }
 
+/// The shop in a few numbers.
+#[utoipa::path(
+    get, path = "/v1/summary", tag = "figures",
+    responses((status = 200, description = "The figures.", body = SummaryView)),
+)]
 async fn show_summary(State(app): State<App>) -> Result<Json<SummaryView>, ApiError> {
     let summary = store::summary(app.db.pool()).await?;
     Ok(Json(SummaryView {
@@ -66,12 +84,15 @@ async fn show_summary(State(app): State<App>) -> Result<Json<SummaryView>, ApiEr
 }
 
 /// What is wanted of the sales.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SalesRequest {
+    /// What is summed up.
+    #[param(inline)]
     by: By,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum By {
     Minute,
@@ -79,7 +100,7 @@ enum By {
 }
 
 /// Sales in one minute; revenue is less what was paid back for these orders since.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct MinuteView {
     minute: String,
     currency: String,
@@ -108,7 +129,7 @@ impl From<SalesRow> for MinuteView {
 }
 
 /// Sales of one product, before refunds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ProductView {
     sku: String,
     name: Option<String>,
@@ -142,27 +163,47 @@ impl From<ProductSalesRow> for ProductView {
     }
 }
 
-/// By minute the newest first, by product in order of the skus.
+/// One line of the sales, of the kind that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum SaleView {
+    Minute(MinuteView),
+    Product(ProductView),
+}
+
+/// Sales: by minute the newest first, by product in order of the skus.
+#[utoipa::path(
+    get, path = "/v1/sales", tag = "figures", params(SalesRequest, PageRequest),
+    responses((status = 200, description = "A page of sales.", body = Page<SaleView>,
+        headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`, unless this is the last.")))),
+)]
 async fn list_sales(
     State(app): State<App>,
     Query(SalesRequest { by }): Query<SalesRequest>,
     Query(page): Query<PageRequest>,
     uri: Uri,
-) -> Result<Response, ApiError> {
+) -> Result<Page<SaleView>, ApiError> {
     let limit = page.limit()?;
     let after = page.cursor.as_deref().map(place).transpose()?;
-    match by {
+    let items: Vec<SaleView> = match by {
         By::Minute => {
             let rows = store::sales_by_minute(app.db.pool(), after, limit + 1).await?;
-            let items = rows.into_iter().map(MinuteView::from).collect();
-            let cursor = |item: &MinuteView| format!("{}~{}", item.minute, item.currency);
-            Ok(Page::new(items, limit, &uri, cursor).into_response())
+            rows.into_iter().map(|row| SaleView::Minute(row.into())).collect()
         }
         By::Product => {
             let rows = store::sales_by_product(app.db.pool(), after, limit + 1).await?;
-            let items = rows.into_iter().map(ProductView::from).collect();
-            let cursor = |item: &ProductView| format!("{}~{}", item.sku, item.currency);
-            Ok(Page::new(items, limit, &uri, cursor).into_response())
+            rows.into_iter().map(|row| SaleView::Product(row.into())).collect()
+        }
+    };
+    Ok(Page::new(items, limit, &uri, SaleView::place))
+}
+
+impl SaleView {
+    /// The cursor of what follows this line.
+    fn place(&self) -> String {
+        match self {
+            Self::Minute(MinuteView { minute, currency, .. }) => format!("{minute}~{currency}"),
+            Self::Product(ProductView { sku, currency, .. }) => format!("{sku}~{currency}"),
         }
     }
 }
@@ -179,9 +220,11 @@ fn place(cursor: &str) -> Result<(&str, &str), ApiError> {
 }
 
 /// How many orders reached each step, whatever became of them later.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct FunnelView {
+    /// By the name of the step.
     #[serde(flatten)]
+    #[schema(value_type = BTreeMap<String, i64>)]
     steps: BTreeMap<&'static str, i64>,
     cancelled_by_reason: BTreeMap<String, i64>,
     /// Messages that were sent, by template.
@@ -190,6 +233,11 @@ struct FunnelView {
     not_notified: BTreeMap<String, i64>,
 }
 
+/// How many orders reached each step.
+#[utoipa::path(
+    get, path = "/v1/funnel", tag = "figures",
+    responses((status = 200, description = "The funnel.", body = FunnelView)),
+)]
 async fn show_funnel(State(app): State<App>) -> Result<Json<FunnelView>, ApiError> {
     let counts = store::counts(app.db.pool()).await?;
     let of = |name: &'static str| counts.iter().filter(move |(step, ..)| step == name);
@@ -204,7 +252,7 @@ async fn show_funnel(State(app): State<App>) -> Result<Json<FunnelView>, ApiErro
 }
 
 /// From placed to completed, of the 10,000 orders completed last.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LatencyView {
     count: i64,
     p50_ms: Option<i64>,
@@ -213,6 +261,11 @@ struct LatencyView {
     max_ms: Option<i64>,
 }
 
+/// How long orders take.
+#[utoipa::path(
+    get, path = "/v1/latency", tag = "figures",
+    responses((status = 200, description = "In milliseconds; no percentiles before the first order.", body = LatencyView)),
+)]
 async fn show_latency(State(app): State<App>) -> Result<Json<LatencyView>, ApiError> {
     let Latency {
         count,

@@ -3,11 +3,14 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
-use axum::routing::get;
-use chassis::{ApiError, FieldError, Page, PageRequest, Query};
+use chassis::{ApiError, FieldError, Page, PageRequest, Query, openapi};
 use chrono::{DateTime, Utc};
 use messaging::Db;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::store::{self, MessageRow};
@@ -19,13 +22,25 @@ pub struct App {
     pub db: Db,
 }
 
-/// The routes of the email service.
+/// What the service is for, as its document says.
+const ABOUT: &str = "Tells customers how their orders are, once each.";
+
+/// The routes of the email service, and their document.
 pub fn routes(app: App) -> Router {
-    Router::new().route("/v1/messages", get(list_messages)).with_state(app)
+    openapi::serve("email", ABOUT, documented(), app)
+}
+
+/// The document of the email service.
+pub fn document() -> Value {
+    openapi::document("email", ABOUT, documented().into_openapi())
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list_messages))
 }
 
 /// A message as outsiders see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct MessageView {
     order_id: Uuid,
     template: String,
@@ -59,12 +74,19 @@ impl From<MessageRow> for MessageView {
 }
 
 /// Which messages are wanted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Filter {
+    /// About this order only.
     order_id: Option<Uuid>,
 }
 
-/// Newest orders first.
+/// Messages, those of the newest orders first.
+#[utoipa::path(
+    get, path = "/v1/messages", tag = "messages", params(Filter, PageRequest),
+    responses((status = 200, description = "A page of messages.", body = Page<MessageView>,
+        headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`, unless this is the last.")))),
+)]
 async fn list_messages(
     State(app): State<App>,
     Query(filter): Query<Filter>,

@@ -1,18 +1,22 @@
 //! HTTP in: the catalogue, its stock, and the check that the order service makes while a client waits.
 
+mod views;
+
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use chassis::{ApiError, ETag, FieldError, Json, Page, PageRequest, Path, Query};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use chassis::{ApiError, FieldError, Json, MovingETag, Page, PageRequest, Path, Query, openapi};
 use either::Either::{Left, Right};
 use messaging::{Db, Decisions, Touched};
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::domain::{Article, News, Product, Refusal, Stock};
 use crate::store;
+use views::{Adjustment, CheckedLine, Description, ProductView, ReservationView, StockCheck, StockCheckView};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -23,50 +27,34 @@ pub struct App {
     pub decisions: Decisions<Stock>,
 }
 
-/// The routes of the inventory service.
+/// What the service is for, as its document says.
+const ABOUT: &str = "Owns the products, their prices, and what is on the shelves.";
+
+/// The routes of the inventory service, and their document.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .route("/v1/products", get(list_products))
-        .route("/v1/products/{sku}", get(show_product).put(put_product))
-        .route("/v1/products/{sku}/stock", post(adjust_stock))
-        .route("/v1/stock-checks", post(check_stock))
-        .route("/v1/reservations/{order_id}", get(show_reservation))
-        .with_state(app)
+    openapi::serve("inventory", ABOUT, documented(), app)
 }
 
-/// A product as outsiders see it.
-#[derive(Debug, Serialize)]
-struct ProductView {
-    sku: String,
-    name: String,
-    price: i64,
-    currency: String,
-    on_hand: i64,
-    reserved: i64,
-    available: i64,
+/// The document of the inventory service.
+pub fn document() -> Value {
+    openapi::document("inventory", ABOUT, documented().into_openapi())
 }
 
-impl From<&Article> for ProductView {
-    fn from(article: &Article) -> Self {
-        let Product {
-            sku,
-            name,
-            price,
-            currency,
-        } = article.product.clone();
-        let Article { on_hand, reserved, .. } = *article;
-        Self {
-            sku,
-            name,
-            price,
-            currency,
-            on_hand,
-            reserved,
-            available: article.available(),
-        }
-    }
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_products))
+        .routes(routes!(show_product, put_product))
+        .routes(routes!(adjust_stock))
+        .routes(routes!(check_stock))
+        .routes(routes!(show_reservation))
 }
 
+/// The catalogue, by sku.
+#[utoipa::path(
+    get, path = "/v1/products", tag = "products", params(PageRequest),
+    responses((status = 200, description = "A page of products.", body = Page<ProductView>,
+        headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`, unless this is the last.")))),
+)]
 async fn list_products(
     State(app): State<App>,
     Query(page): Query<PageRequest>,
@@ -80,23 +68,61 @@ async fn list_products(
     }))
 }
 
-/// The entity tag is the version of the description; stock moves too often to be part of it.
-async fn show_product(State(app): State<App>, Path(sku): Path<String>) -> Result<impl IntoResponse, ApiError> {
+/// A product and its stock as they are now.
+///
+/// The entity tag changes with both. To replace the description it is enough to have seen its last version.
+#[utoipa::path(
+    get, path = "/v1/products/{sku}", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The article.", example = "TEA-ASSAM"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what is known already."),
+    ),
+    responses(
+        (status = 200, description = "The product.", body = ProductView,
+            headers(("ETag" = String, description = "The version of the description, and the stock."))),
+        (status = 304, description = "It has not changed.",
+            headers(("ETag" = String, description = "The version of the description, and the stock."))),
+    ),
+)]
+async fn show_product(
+    State(app): State<App>,
+    Path(sku): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let found = store::articles(app.db.pool(), &[sku]).await?;
     let article = found.first().ok_or_else(unknown_sku)?;
-    Ok(([ETag(article.version).header()], Json(ProductView::from(article))))
+    let tag = tag(article);
+    if tag.is_known_to(&headers) {
+        return Ok((StatusCode::NOT_MODIFIED, [tag.header()]).into_response());
+    }
+    Ok(([tag.header()], Json(ProductView::from(article))).into_response())
 }
 
-/// The description of a product, as a client puts it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Description {
-    name: String,
-    price: i64,
-    currency: String,
+fn tag(article: &Article) -> MovingETag {
+    MovingETag {
+        version: article.version,
+        shown: [article.on_hand, article.reserved],
+    }
 }
 
-/// Lists a product, or changes its description if `If-Match` permits.
+/// Lists a product, or changes its description if `If-Match` permits; without `If-Match` the last one wins.
+#[utoipa::path(
+    put, path = "/v1/products/{sku}", tag = "products",
+    params(
+        ("sku" = String, Path, description = "The article.", example = "TEA-ASSAM",
+            pattern = "^[A-Za-z0-9._-]{1,64}$"),
+        ("If-Match" = Option<String>, Header, description = "Only if this `ETag` is of the description's last version."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no such product."),
+    ),
+    request_body = Description,
+    responses(
+        (status = 200, description = "The product; changed, unless it was the same.", body = ProductView,
+            headers(("ETag" = String, description = "The version of the description, and the stock."))),
+        (status = 201, description = "The product, listed.", body = ProductView,
+            headers(("ETag" = String, description = "The version of the description, and the stock."))),
+    ),
+    extensions(("x-problems" = json!(["changed-meanwhile"]))),
+)]
 async fn put_product(
     State(app): State<App>,
     Path(sku): Path<String>,
@@ -113,10 +139,7 @@ async fn put_product(
     if !refused.is_empty() {
         return Err(ApiError::invalid(refused));
     }
-    let permitted = move |version: Option<i64>| match version {
-        Some(version) => ETag(version).permits(&headers),
-        None => !headers.contains_key(header::IF_MATCH),
-    };
+    let permitted = move |version: Option<i64>| MovingETag::permits(version, &headers);
     let decide = move |stock: &mut Stock| match stock.describe(product.clone(), &permitted) {
         Err(refusal) => (Err(refusal), None),
         Ok(described) => {
@@ -126,11 +149,11 @@ async fn put_product(
                 News::Listed => Some(Left(article.listed())),
                 News::Changed => Some(Right(article.price_changed())),
             };
-            let answer = (described.news, ProductView::from(&*article), article.version);
+            let answer = (described.news, ProductView::from(&*article), tag(article));
             (Ok(answer), event)
         }
     };
-    let (news, view, version) = app
+    let (news, view, tag) = app
         .decisions
         .decide(Touched::key(sku), decide)
         .await?
@@ -140,7 +163,7 @@ async fn put_product(
     } else {
         StatusCode::OK
     };
-    Ok((status, [ETag(version).header()], Json(view)))
+    Ok((status, [tag.header()], Json(view)))
 }
 
 /// The fields of a description that are refused, with the reason.
@@ -176,14 +199,14 @@ fn is_text(text: &str) -> bool {
     (1..=200).contains(&text.trim().chars().count()) && !text.chars().any(char::is_control)
 }
 
-/// Pieces that came or went by hand.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Adjustment {
-    delta: i64,
-    reason: String,
-}
-
+/// Books pieces that came or went by hand.
+#[utoipa::path(
+    post, path = "/v1/products/{sku}/stock", tag = "products",
+    params(("sku" = String, Path, description = "The article.", example = "TEA-ASSAM")),
+    request_body = Adjustment,
+    responses((status = 200, description = "The product with its new stock.", body = ProductView)),
+    extensions(("x-problems" = json!(["too-few-in-stock"]))),
+)]
 async fn adjust_stock(
     State(app): State<App>,
     Path(sku): Path<String>,
@@ -227,36 +250,11 @@ fn refused_wish(refusal: Refusal) -> ApiError {
     }
 }
 
-/// What somebody would like to order.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StockCheck {
-    lines: Vec<WantedLine>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WantedLine {
-    sku: String,
-    quantity: i64,
-}
-
-/// Prices and availability of the skus that exist; nothing is held.
-#[derive(Debug, Serialize)]
-struct StockCheckView {
-    items: Vec<CheckedLine>,
-}
-
-#[derive(Debug, Serialize)]
-struct CheckedLine {
-    sku: String,
-    name: String,
-    price: i64,
-    currency: String,
-    available: i64,
-    sufficient: bool,
-}
-
+/// Prices and availability of the articles that exist; nothing is held.
+#[utoipa::path(
+    post, path = "/v1/stock-checks", tag = "stock", request_body = StockCheck,
+    responses((status = 200, description = "The articles that exist; others are left out.", body = StockCheckView)),
+)]
 async fn check_stock(
     State(app): State<App>,
     Json(StockCheck { lines }): Json<StockCheck>,
@@ -306,15 +304,12 @@ async fn check_stock(
     }))
 }
 
-/// A reservation as outsiders see it.
-#[derive(Debug, Serialize)]
-struct ReservationView {
-    order_id: Uuid,
-    reservation_id: Uuid,
-    state: &'static str,
-    lines: Vec<events::Line>,
-}
-
+/// What is held for an order.
+#[utoipa::path(
+    get, path = "/v1/reservations/{order_id}", tag = "stock",
+    params(("order_id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "The reservation.", body = ReservationView)),
+)]
 async fn show_reservation(
     State(app): State<App>,
     Path(order_id): Path<Uuid>,

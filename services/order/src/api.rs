@@ -1,6 +1,8 @@
-//! HTTP in: orders are placed, looked at, and cancelled.
+//! HTTP in: orders are placed, looked at, followed, and cancelled.
 
+mod follow;
 mod place;
+mod stream;
 mod views;
 
 use std::sync::Arc;
@@ -10,20 +12,23 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use chassis::{ApiError, ETag, FieldError, Json, Page, PageRequest, Path, Query};
+use chassis::{ApiError, ETag, FieldError, InFlight, Json, Page, PageRequest, Path, Query, openapi};
 use chrono::{DateTime, Datelike, Utc};
 use events::CancelReason;
 use messaging::{Db, Decisions, Touched};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::clients::Inventory;
 use crate::domain::{Cancellation, Orders, Patience};
 use crate::store::{self, Filter};
-use views::{OrderView, SagaView};
+use views::{OrderView, SagaView, TimelineView};
 
+pub use follow::Followed;
 pub(crate) use views::STATES;
 
 /// What the handlers need.
@@ -38,19 +43,49 @@ pub struct App {
     pub pay_within: Duration,
     /// How long an order may stand still.
     pub patience: Patience,
+    /// The idempotency keys under way.
+    pub in_flight: InFlight,
+    /// The orders that somebody follows.
+    pub followed: Followed,
 }
 
-/// The routes of the order service.
+/// What the service is for, as its document says.
+const ABOUT: &str = "Takes orders, and owns their state from the first event to the last.";
+
+/// The routes of the order service, and their document.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .route("/v1/orders", post(place::place_order).get(list_orders))
-        .route("/v1/orders/{id}", get(show_order))
-        .route("/v1/orders/{id}/cancel", post(cancel_order))
-        .route("/v1/orders/{id}/saga", get(show_saga))
-        .route("/v1/orders/{id}/timeline", get(show_timeline))
-        .with_state(Arc::new(app))
+    openapi::serve("order", ABOUT, documented(), Arc::new(app))
 }
 
+/// The document of the order service.
+pub fn document() -> Value {
+    openapi::document("order", ABOUT, documented().into_openapi())
+}
+
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(place::place_order, list_orders))
+        .routes(routes!(show_order))
+        .routes(routes!(cancel_order))
+        .routes(routes!(show_saga))
+        .routes(routes!(show_timeline))
+        .routes(routes!(stream::follow_order))
+}
+
+/// An order as it is now.
+#[utoipa::path(
+    get, path = "/v1/orders/{id}", tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "The order."),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what is known already."),
+    ),
+    responses(
+        (status = 200, description = "The order.", body = OrderView,
+            headers(("ETag" = String, description = "The version of the order."))),
+        (status = 304, description = "It has not changed.",
+            headers(("ETag" = String, description = "The version of the order."))),
+    ),
+)]
 async fn show_order(
     State(app): State<Arc<App>>,
     Path(id): Path<Uuid>,
@@ -65,17 +100,32 @@ async fn show_order(
 }
 
 /// Which orders to list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ListRequest {
+    /// In this state.
+    #[param(value_type = Option<crate::domain::State>, inline)]
     status: Option<String>,
+    /// Of this customer.
     customer_id: Option<Uuid>,
+    /// Placed later than this.
     created_after: Option<DateTime<Utc>>,
+    /// How many at most.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
+    /// The `next_cursor` of the page before.
     cursor: Option<Uuid>,
+    /// Only those that have stood still for longer than they may.
     #[serde(default)]
     needs_attention: bool,
 }
 
+/// Orders, the newest first.
+#[utoipa::path(
+    get, path = "/v1/orders", tag = "orders", params(ListRequest),
+    responses((status = 200, description = "A page of orders.", body = Page<OrderView>,
+        headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`, unless this is the last.")))),
+)]
 async fn list_orders(
     State(app): State<Arc<App>>,
     Query(request): Query<ListRequest>,
@@ -113,6 +163,15 @@ async fn list_orders(
 }
 
 /// Asks for the order to be undone; 202 until every participant has confirmed it.
+#[utoipa::path(
+    post, path = "/v1/orders/{id}/cancel", tag = "orders",
+    params(("id" = Uuid, Path, description = "The order.")),
+    responses(
+        (status = 202, description = "It is being undone.", body = OrderView),
+        (status = 200, description = "It had been undone before.", body = OrderView),
+    ),
+    extensions(("x-problems" = json!(["order-not-cancellable"]))),
+)]
 async fn cancel_order(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<Response, ApiError> {
     let cancel = move |orders: &mut Orders| {
         let Some(order) = orders.orders.get_mut(&id) else {
@@ -136,6 +195,11 @@ async fn cancel_order(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Resu
     }
 }
 
+/// How far the order has come, step by step.
+#[utoipa::path(
+    get, path = "/v1/orders/{id}/saga", tag = "orders", params(("id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "Every step, where it stands, and what undoes it.", body = SagaView)),
+)]
 async fn show_saga(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<Json<SagaView>, ApiError> {
     let order = store::order(app.db.pool(), id).await?.ok_or_else(unknown_order)?;
     let timeline = store::timeline(app.db.pool(), id).await?;
@@ -143,12 +207,17 @@ async fn show_saga(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<
     Ok(Json(SagaView::of(&order, &timeline, stuck)))
 }
 
-async fn show_timeline(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<Json<Value>, ApiError> {
+/// Every event that the order heard and told, oldest first, each with the one it follows from.
+#[utoipa::path(
+    get, path = "/v1/orders/{id}/timeline", tag = "orders", params(("id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "All of them: a saga has some twenty.", body = TimelineView)),
+)]
+async fn show_timeline(State(app): State<Arc<App>>, Path(id): Path<Uuid>) -> Result<Json<TimelineView>, ApiError> {
     let items = store::timeline(app.db.pool(), id).await?;
     if items.is_empty() {
         return Err(unknown_order());
     }
-    Ok(Json(json!({ "items": items })))
+    Ok(Json(TimelineView { items }))
 }
 
 fn unknown_order() -> ApiError {

@@ -1,6 +1,7 @@
 //! The rules of an order. Its state is a function of the set of facts it has seen, so that whatever
 //! order they arrive in, and however often, it ends the same.
 
+mod history;
 mod placing;
 mod saga;
 
@@ -13,8 +14,10 @@ use events::{
 };
 use serde::{Deserialize, Serialize};
 use telemetry::TraceContext;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub use history::{History, StateChange};
 pub use placing::{Offer, Priced, Refused, StockCheck, Wish, WishedLine};
 pub use saga::{Patience, Step, StepState, Waits};
 
@@ -73,6 +76,8 @@ pub struct Order {
     pub version: i64,
     /// The version that is in the database; 0 for a new order.
     pub saved_version: i64,
+    /// The states it has been in, as far as they are not saved yet.
+    pub history: History,
     /// The request that placed it.
     pub trace: TraceContext,
     /// When it was placed.
@@ -126,7 +131,7 @@ pub struct Facts {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
     /// Accepted; nothing is reserved yet.
@@ -218,7 +223,9 @@ impl Order {
             return (None, (None, None));
         }
         self.version += 1;
-        (self.confirm(), (self.complete(), self.cancel()))
+        let follow_up = (self.confirm(), (self.complete(), self.cancel()));
+        self.note_state();
+        follow_up
     }
 
     /// Asks for the order to be undone, as long as the parcel has not left the house.

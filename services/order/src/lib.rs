@@ -11,7 +11,7 @@ pub mod tasks;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use chassis::Service;
+use chassis::{InFlight, Service};
 use events::Owner;
 use sqlx::migrate::Migrator;
 
@@ -21,7 +21,8 @@ pub use config::Config;
 pub static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| messaging::migrations(sqlx::migrate!("../../migrations/order")));
 
-/// The service assembled: routes, reactions, relay, the sweeper of overdue orders, and the gauges of sagas.
+/// The service assembled: routes, reactions, relay, the sweeper of overdue orders, and what else it does
+/// unasked.
 pub async fn service(config: Config) -> anyhow::Result<Service> {
     let service = Service::start("order", &config.chassis, &MIGRATIONS).await?;
     let patience = config.patience();
@@ -32,15 +33,20 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
         inventory: clients::Inventory::at(&config.inventory_url, budget)?,
         pay_within: Duration::from_millis(config.pay_within_ms),
         patience,
+        in_flight: InFlight::start(&service.db()),
+        followed: api::Followed::default(),
     };
     let sweep = tasks::CancelOverdue {
         decisions: app.decisions.clone(),
     };
-    let db = service.db();
+    let (db, followed) = (service.db(), app.followed.clone());
+    let (tell, forget) = (db.clone(), db.clone());
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
         .publish_as(Owner::Order)
         .run_errand(sweep)
+        .run_task(|shutdown| followed.tell(tell, shutdown))
+        .run_task(|shutdown| tasks::forget_keys(forget, shutdown))
         .run_task(|shutdown| tasks::measure_sagas(db, patience, shutdown)))
 }

@@ -1,6 +1,8 @@
 //! The only SQL of the order service: a batch's working set, and the queries of the API.
 
+mod answers;
 mod save;
+mod states;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +14,13 @@ use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{Answer, Facts, Offer, Order, Orders, Patience, StockCheck};
+pub use answers::{answer, forget_answers};
+pub use states::{PastState, states_after, versions};
+
+use crate::domain::{Answer, Facts, History, Offer, Order, Orders, Patience, StockCheck};
 
 impl WorkingSet for Orders {
     /// Locks the orders in order of their ids; idempotency keys are only ever added.
@@ -68,8 +74,10 @@ impl WorkingSet for Orders {
         })
     }
 
-    async fn save(self, tx: &mut Tx, journal: &Journal) -> sqlx::Result<()> {
+    async fn save(mut self, tx: &mut Tx, journal: &Journal) -> sqlx::Result<()> {
+        self.orders.values_mut().for_each(Order::note_state);
         save::save_orders(tx, &self.orders).await?;
+        states::save_states(tx, &self.orders).await?;
         save::save_timeline(tx, &self.orders, journal).await?;
         save::save_answers(tx, &self.answers).await?;
         save::save_catalogue(tx, &self.offers).await
@@ -97,7 +105,7 @@ struct OrderRow {
 
 impl OrderRow {
     fn into_order(self) -> Order {
-        Order {
+        let mut order = Order {
             id: self.id,
             customer: Customer {
                 id: self.customer_id,
@@ -117,10 +125,13 @@ impl OrderRow {
             facts: self.facts.0,
             version: self.version,
             saved_version: self.version,
+            history: History::default(),
             trace: TraceContext::restore(self.traceparent.as_deref(), self.tracestate.as_deref()),
             created_at: self.created_at,
             updated_at: self.updated_at,
-        }
+        };
+        order.history.newest = Some(order.state());
+        order
     }
 }
 
@@ -227,23 +238,6 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What was answered under a key, if it was used before.
-pub async fn answer(pool: &PgPool, scope: &str) -> sqlx::Result<Option<Answer>> {
-    let row = sqlx::query!(
-        "select fingerprint, order_id, status, body from idempotency_keys where scope = $1",
-        scope
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| Answer {
-        fingerprint: row.fingerprint,
-        order_id: row.order_id,
-        status: row.status as u16,
-        body: row.body,
-        fresh: false,
-    }))
-}
-
 /// What the local copy of the catalogue knows of these articles, by sku.
 pub async fn catalogue(pool: &PgPool, skus: &[String]) -> sqlx::Result<BTreeMap<String, Offer>> {
     let rows = sqlx::query_as!(
@@ -260,7 +254,7 @@ pub async fn catalogue(pool: &PgPool, skus: &[String]) -> sqlx::Result<BTreeMap<
 }
 
 /// One event of an order's history.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TimelineEntry {
     /// The event.
     pub event_id: Uuid,

@@ -1,4 +1,5 @@
-//! What the order service does unasked: it gives up orders that were not paid in time, and counts those that are stuck.
+//! What the order service does unasked: it gives up orders that were not paid in time, counts
+//! those that are stuck, and forgets old idempotency keys.
 
 use std::time::Duration;
 
@@ -49,6 +50,38 @@ impl Errand for CancelOverdue {
 
     async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
         store::next_overdue(session).await
+    }
+}
+
+/// How long what was answered under an idempotency key can be asked for again.
+const KEYS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// How often older answers are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// How many one statement forgets, so that none takes long.
+const FORGET_AT_ONCE: i64 = 1_000;
+
+/// Forgets what was answered under idempotency keys a day ago, until shutdown.
+pub async fn forget_keys(db: Db, shutdown: CancellationToken) {
+    loop {
+        let pause = FORGET_EVERY.mul_f64(0.5 + fastrand::f64());
+        if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        if let Err(error) = forget_old_keys(&db).await {
+            tracing::warn!(%error, "old idempotency keys could not be forgotten, will be tried again");
+        }
+    }
+}
+
+/// Forgets what is too old, in chunks, and says how many there were.
+pub async fn forget_old_keys(db: &Db) -> sqlx::Result<u64> {
+    let mut all = 0;
+    loop {
+        let forgotten = store::forget_answers(db.pool(), KEYS_KEEP, FORGET_AT_ONCE).await?;
+        all += forgotten;
+        if forgotten < FORGET_AT_ONCE.unsigned_abs() {
+            return Ok(all);
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use chassis::InFlight;
 use messaging::{Db, Decisions, Touched};
+use order::api::Followed;
 use order::clients::Inventory;
 use order::domain::{Offer, Orders, Patience};
 use order::{MIGRATIONS, api};
@@ -36,6 +38,8 @@ async fn routes() -> Router {
     let closed = format!("http://127.0.0.1:{}", testbed::free_port().unwrap());
     let inventory = Inventory::at(&closed.parse().unwrap(), Duration::from_millis(200)).unwrap();
     chassis::surface(api::routes(api::App {
+        in_flight: InFlight::start(&db),
+        followed: Followed::default(),
         db,
         decisions,
         inventory,

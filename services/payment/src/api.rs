@@ -5,12 +5,15 @@ mod webhook;
 use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
-use axum::routing::{get, post};
-use chassis::{ApiError, FieldError, Json, Page, PageRequest, Path, Query};
+use chassis::{ApiError, FieldError, Json, Page, PageRequest, Path, Query, openapi};
 use chrono::{DateTime, Utc};
 use messaging::{Db, Decisions};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::domain::Payments;
@@ -27,24 +30,38 @@ pub struct App {
     pub webhook_secret: SecretString,
 }
 
-/// The routes of the payment service.
+/// What the service is for, as its document says.
+const ABOUT: &str = "Takes money and gives it back, once; keeps the books.";
+
+/// The routes of the payment service, and their document.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .route("/v1/payments/{order_id}", get(show_payment))
-        .route("/v1/ledger", get(list_ledger))
-        .route("/v1/ledger/balance", get(show_balance))
-        .route("/v1/webhooks/gateway", post(webhook::hear))
-        .with_state(app)
+    openapi::serve("payment", ABOUT, documented(), app)
+}
+
+/// The document of the payment service.
+pub fn document() -> Value {
+    openapi::document("payment", ABOUT, documented().into_openapi())
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(show_payment))
+        .routes(routes!(list_ledger))
+        .routes(routes!(show_balance))
+        .routes(routes!(webhook::hear))
 }
 
 /// A payment as outsiders see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PaymentView {
     order_id: Uuid,
     payment_id: Uuid,
     state: &'static str,
+    /// What the order costs, in minor units.
     amount: i64,
+    /// What was taken.
     captured: i64,
+    /// What was given back.
     refunded: i64,
     /// None when it was undone before it was asked for.
     currency: Option<String>,
@@ -52,9 +69,17 @@ struct PaymentView {
     refund_attempts: i32,
     /// Why the last attempt did not settle it; it is tried again.
     trouble: Option<String>,
-    events: serde_json::Value,
+    /// What happened to it, oldest first: the name of each event and what it says.
+    #[schema(value_type = Vec<Object>)]
+    events: Value,
 }
 
+/// The payment of an order, with everything that happened to it.
+#[utoipa::path(
+    get, path = "/v1/payments/{order_id}", tag = "payments",
+    params(("order_id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "The payment.", body = PaymentView)),
+)]
 async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Result<Json<PaymentView>, ApiError> {
     let found = store::payment(app.db.pool(), order_id).await?;
     let (payment, events) = found.ok_or_else(|| ApiError::not_found("nothing was ever asked of us for this order"))?;
@@ -74,7 +99,7 @@ async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Res
 }
 
 /// One side of a transaction as outsiders see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LedgerView {
     #[serde(skip)]
     id: i64,
@@ -109,11 +134,19 @@ impl From<LedgerRow> for LedgerView {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct OfOrder {
+    /// Of this order only.
     order_id: Option<Uuid>,
 }
 
+/// The ledger, oldest first; each transaction has two sides or more.
+#[utoipa::path(
+    get, path = "/v1/ledger", tag = "ledger", params(PageRequest, OfOrder),
+    responses((status = 200, description = "A page of the ledger.", body = Page<LedgerView>,
+        headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`, unless this is the last.")))),
+)]
 async fn list_ledger(
     State(app): State<App>,
     Query(page): Query<PageRequest>,
@@ -129,12 +162,17 @@ async fn list_ledger(
 }
 
 /// The whole ledger summed up; the two are equal.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct BalanceView {
     debit: i64,
     credit: i64,
 }
 
+/// The whole ledger summed up.
+#[utoipa::path(
+    get, path = "/v1/ledger/balance", tag = "ledger",
+    responses((status = 200, description = "Both sides; they are equal.", body = BalanceView)),
+)]
 async fn show_balance(State(app): State<App>) -> Result<Json<BalanceView>, ApiError> {
     let (debit, credit) = store::balance(app.db.pool()).await?;
     Ok(Json(BalanceView { debit, credit }))

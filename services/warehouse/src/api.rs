@@ -3,12 +3,15 @@
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request, State as AppState};
-use axum::routing::{get, post};
-use chassis::{ApiError, FieldError, Json, Path};
+use chassis::{ApiError, FieldError, Json, Path, openapi};
 use chrono::{DateTime, Utc};
 use events::Line;
 use messaging::{Db, Decisions, Touched};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::clients::Carrier;
@@ -26,23 +29,36 @@ pub struct App {
     pub carrier: Carrier,
 }
 
-/// The routes of the warehouse service.
+/// What the service is for, as its document says.
+const ABOUT: &str = "Packs parcels, hands them to the carrier, and knows where they are.";
+
+/// The routes of the warehouse service, and their document.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .route("/v1/shipments/{order_id}", get(show_shipment))
-        .route("/v1/shipments/{order_id}/dispatch", post(dispatch))
-        .route("/v1/shipments/{order_id}/deliver", post(deliver))
-        .route("/v1/shipments/{order_id}/fail", post(fail))
-        .with_state(app)
+    openapi::serve("warehouse", ABOUT, documented(), app)
+}
+
+/// The document of the warehouse service.
+pub fn document() -> Value {
+    openapi::document("warehouse", ABOUT, documented().into_openapi())
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(show_shipment))
+        .routes(routes!(dispatch))
+        .routes(routes!(deliver))
+        .routes(routes!(fail))
 }
 
 /// A shipment as outsiders see it; where it goes is not theirs to know.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ShipmentView {
     order_id: Uuid,
+    /// None when it was undone before it was asked for.
     shipment_id: Option<Uuid>,
     state: &'static str,
     carrier: Option<String>,
+    /// None until the carrier has it.
     tracking: Option<String>,
     lines: Vec<Line>,
     state_since: DateTime<Utc>,
@@ -68,6 +84,11 @@ async fn known(app: &App, order_id: Uuid) -> Result<(Shipment, DateTime<Utc>), A
     found.ok_or_else(|| ApiError::not_found("nothing was ever asked of us for this order"))
 }
 
+/// The parcel of an order.
+#[utoipa::path(
+    get, path = "/v1/shipments/{order_id}", tag = "shipments", params(("order_id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "The shipment.", body = ShipmentView)),
+)]
 async fn show_shipment(
     AppState(app): AppState<App>,
     Path(order_id): Path<Uuid>,
@@ -77,6 +98,11 @@ async fn show_shipment(
 }
 
 /// Hands a scheduled parcel to the carrier; the answer is the same when it was handed over before.
+#[utoipa::path(
+    post, path = "/v1/shipments/{order_id}/dispatch", tag = "shipments", operation_id = "dispatch_shipment", params(("order_id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "The shipment as it is now.", body = ShipmentView)),
+    extensions(("x-problems" = json!(["shipment-not-in-state"]))),
+)]
 async fn dispatch(AppState(app): AppState<App>, Path(order_id): Path<Uuid>) -> Result<Json<ShipmentView>, ApiError> {
     let (shipment, _) = known(&app, order_id).await?;
     let parcel = shipment.parcel.as_ref();
@@ -93,6 +119,11 @@ async fn dispatch(AppState(app): AppState<App>, Path(order_id): Path<Uuid>) -> R
 }
 
 /// Sees a dispatched parcel arrive; the answer is the same when it had arrived before.
+#[utoipa::path(
+    post, path = "/v1/shipments/{order_id}/deliver", tag = "shipments", operation_id = "deliver_shipment", params(("order_id" = Uuid, Path, description = "The order.")),
+    responses((status = 200, description = "The shipment as it is now.", body = ShipmentView)),
+    extensions(("x-problems" = json!(["shipment-not-in-state"]))),
+)]
 async fn deliver(AppState(app): AppState<App>, Path(order_id): Path<Uuid>) -> Result<Json<ShipmentView>, ApiError> {
     let now = store::clock(app.db.pool()).await?;
     let settle = move |warehouse: &mut Warehouse| ((), warehouse.deliver(order_id, now));
@@ -101,13 +132,21 @@ async fn deliver(AppState(app): AppState<App>, Path(order_id): Path<Uuid>) -> Re
 }
 
 /// Why a parcel is given up.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Failure {
+    /// Why; `failed_by_hand` unless said.
+    #[schema(example = "damaged", pattern = "^[a-z0-9_]{1,64}$")]
     code: Option<String>,
 }
 
 /// Gives up a scheduled parcel; the body may be left out. The answer is the same when it had failed before.
+#[utoipa::path(
+    post, path = "/v1/shipments/{order_id}/fail", tag = "shipments", operation_id = "fail_shipment", params(("order_id" = Uuid, Path, description = "The order.")),
+    request_body(content = Option<Failure>, description = "May be left out."),
+    responses((status = 200, description = "The shipment as it is now.", body = ShipmentView)),
+    extensions(("x-problems" = json!(["shipment-not-in-state"]))),
+)]
 async fn fail(
     AppState(app): AppState<App>,
     Path(order_id): Path<Uuid>,

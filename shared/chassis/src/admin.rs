@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use events::contract::Contract;
@@ -14,6 +17,7 @@ use messaging::status::{InboxStatus, Lag};
 use messaging::{Db, outbox, status};
 
 use crate::health::{Health, ready};
+use crate::http::TRACE_ID;
 use crate::{ApiError, contract, surface};
 
 /// What the operator's endpoints look at.
@@ -37,7 +41,17 @@ pub(crate) fn routes(admin: Admin, health: Health) -> Router {
         .route("/livez", get(|| async { "alive" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(|| async { telemetry::metrics::render() }));
-    surface(routes.with_state(admin)).merge(probes.with_state(health))
+    let probes = probes.with_state(health).layer(map_response(numbered));
+    surface(routes.with_state(admin)).merge(probes)
+}
+
+/// Every answer carries a trace id; that of a probe names no trace.
+async fn numbered(mut response: Response) -> Response {
+    let id = format!("{:032x}", fastrand::u128(1..));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(TRACE_ID, id);
+    }
+    response
 }
 
 async fn outbox_backlog(State(admin): State<Admin>) -> Result<Json<outbox::Backlog>, ApiError> {

@@ -16,13 +16,13 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument;
 
 use crate::serve::Limits;
-use crate::{ApiError, FieldError};
+use crate::{ApiError, FieldError, problems};
 
 /// The largest body that is read.
 const LARGEST_BODY: usize = 64 << 10;
 /// The longest path and query.
 const LONGEST_ADDRESS: usize = 8 << 10;
-const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
 
 /// Puts the common surface around a service's routes.
 pub fn surface(routes: Router) -> Router {
@@ -32,6 +32,7 @@ pub fn surface(routes: Router) -> Router {
 /// The same with other limits.
 pub fn surface_within(routes: Router, limits: Limits) -> Router {
     routes
+        .merge(problems::routes())
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(
@@ -145,7 +146,7 @@ fn finish(mut response: Response, path: &str, trace_id: &str) -> Response {
         let problem = problem.unwrap_or_else(|| stand_in(status));
         let body = json!({
             "type": format!("/problems/{}", problem.slug),
-            "title": title(problem.slug),
+            "title": problems::title(problem.slug),
             "status": status.as_u16(),
             "detail": problem.detail,
             "instance": path,
@@ -180,13 +181,4 @@ fn stand_in(status: StatusCode) -> ApiError {
         status if status.is_server_error() => ApiError::new(status, "internal-error", detail),
         status => ApiError::new(status, "malformed-request", detail),
     }
-}
-
-/// `out-of-stock` reads "Out of stock".
-fn title(slug: &str) -> String {
-    let words = slug.replace('-', " ");
-    let mut letters = words.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -3,12 +3,16 @@
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{ApiError, FieldError, Json};
 
 /// What a client asks of a list.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageRequest {
+    /// How many at most.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -38,9 +42,10 @@ fn refused() -> ApiError {
 }
 
 /// One page, and where the next one starts.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Page<T> {
     items: Vec<T>,
+    /// The cursor of the next page; null on the last one.
     next_cursor: Option<String>,
     #[serde(skip)]
     next: Option<String>,

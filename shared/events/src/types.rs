@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// An ISO 4217 code, `EUR`. Amounts beside it are integers in its minor unit (cents).
@@ -11,7 +12,7 @@ pub type Currency = String;
 pub type Quantity = i32;
 
 /// Who buys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 pub struct Customer {
     /// The customer's id.
     pub id: Uuid,
@@ -20,29 +21,55 @@ pub struct Customer {
 }
 
 /// One article of an order at the price that was promised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 pub struct Line {
     /// The article.
     pub sku: String,
     /// Its name on the day of the order.
     pub name: String,
     /// How many pieces.
+    #[schema(value_type = i32)]
     pub quantity: Quantity,
     /// Price of one piece in minor units.
     pub unit_price: i64,
 }
 
 /// Where the parcel goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 pub struct Address {
     /// Who receives it.
+    #[schema(
+        example = "Ada Lovelace",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub name: String,
     /// Street and number.
+    #[schema(
+        example = "12 St James's Square",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub street: String,
     /// Town.
+    #[schema(
+        example = "London",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub city: String,
     /// Postal code.
+    #[schema(
+        example = "SW1Y",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
+    )]
     pub postal_code: String,
     /// ISO 3166-1 alpha-2 country code.
+    #[schema(example = "GB", pattern = "^[A-Z]{2}$")]
     pub country: String,
 }

@@ -50,7 +50,7 @@ impl Db {
     }
 
     /// Sees every commit of this process from now on; commits of other replicas are found by polling.
-    pub(crate) fn commits(&self) -> watch::Receiver<()> {
+    pub fn commits(&self) -> watch::Receiver<()> {
         self.committed.subscribe()
     }
 }

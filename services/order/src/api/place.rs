@@ -15,7 +15,32 @@ use super::views::OrderView;
 use crate::domain::{Answer, Offer, Order, Orders, Refused, StockCheck, Wish};
 use crate::store;
 
-/// Takes an order. The rest of the saga is asynchronous.
+/// Takes an order; the rest of the saga is asynchronous.
+///
+/// Under an `Idempotency-Key` a request can be repeated for a day and places one order: each repetition gets the
+/// answer of the first. Keys are per customer. A refusal is not kept: the same key can be used again after it.
+#[utoipa::path(
+    post, path = "/v1/orders", tag = "orders", operation_id = "place_order",
+    params((
+        "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+        description = "Bare or as a quoted string.", example = "4f2c8ca0-1c5c-4b9e-8f0a-2b1d6c7e9a11",
+    )),
+    request_body(content = Wish, example = json!({
+        "customer": { "id": "0198a8a0-0000-7000-8000-000000000001", "email": "ada@example.com" },
+        "lines": [{ "sku": "TEA-ASSAM", "quantity": 2 }],
+        "ship_to": { "name": "Ada Lovelace", "street": "12 St James's Square", "city": "London",
+                     "postal_code": "SW1Y", "country": "GB" },
+        "payment_method": "pm_card_visa",
+    })),
+    responses((status = 201, description = "The order, pending.", body = OrderView, headers(
+        ("Location" = String, description = "Where the order is."),
+        ("ETag" = String, description = "The version of the order."),
+        ("Idempotent-Replayed" = Option<String>, description = "`true` when this was answered before."),
+    ))),
+    extensions(("x-problems" = json!([
+        "out-of-stock", "idempotency-key-in-flight", "idempotency-key-reused", "invalid-request",
+    ]))),
+)]
 pub(super) async fn place_order(
     State(app): State<Arc<App>>,
     key: Option<IdempotencyKey>,
@@ -28,6 +53,10 @@ pub(super) async fn place_order(
     {
         return key.replay(&answer);
     }
+    let _claim = match &key {
+        Some(key) => Some(app.in_flight.claim(&key.scope).await?),
+        None => None,
+    };
     let (offers, stock_check) = offers(&app, &wish).await?;
     let priced = wish
         .price(&offers)
@@ -84,8 +113,9 @@ impl Key {
     /// Two bodies that mean the same have one fingerprint, however they are formatted and whichever version of this
     /// service took them: it is a hash of their JSON with sorted names.
     fn of(wish: &Wish, key: &IdempotencyKey) -> Result<Self, ApiError> {
-        let meaning =
+        let mut meaning =
             serde_json::to_value(wish).map_err(|error| ApiError::internal(format!("no fingerprint: {error}")))?;
+        meaning.sort_all_objects();
         Ok(Self {
             scope: format!("{}:{}", wish.customer.id, key.0),
             fingerprint: Uuid::new_v5(&Uuid::NAMESPACE_OID, meaning.to_string().as_bytes()),

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use events::{CancelReason, Customer, Line};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{Order, State, StepState, StockCheck};
@@ -19,16 +20,20 @@ pub(crate) const STATES: [&str; 7] = [
     "CANCELLED",
 ];
 
-#[derive(Debug, Serialize)]
+/// An order as outsiders see it.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OrderView {
     pub(super) id: Uuid,
     state: State,
+    /// Why it is cancelled, or being cancelled.
     reason: Option<CancelReason>,
     customer: Customer,
     lines: Vec<Line>,
+    /// Sum of the lines in minor units of the currency.
     total: i64,
     currency: String,
     stock_check: StockCheck,
+    /// Counts the changes; the entity tag.
     version: i64,
     trace_id: String,
     created_at: DateTime<Utc>,
@@ -54,7 +59,8 @@ impl OrderView {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// How far an order has come, step by step.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SagaView {
     order_id: Uuid,
     state: State,
@@ -65,13 +71,15 @@ pub(super) struct SagaView {
     steps: Vec<StepView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct StepView {
     name: &'static str,
     state: StepState,
+    /// When it was last reported on; none before the first report.
     since: Option<DateTime<Utc>>,
     /// How many events have reported on this step.
     attempts: usize,
+    /// What undoes it.
     compensation: &'static str,
 }
 
@@ -98,4 +106,10 @@ impl SagaView {
             steps: steps.into(),
         }
     }
+}
+
+/// Everything that an order heard and told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TimelineView {
+    pub(super) items: Vec<TimelineEntry>,
 }

@@ -7,35 +7,40 @@ use chrono::{DateTime, Utc};
 use events::{Address, Customer, Line, Quantity};
 use serde::{Deserialize, Serialize};
 use telemetry::TraceContext;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Facts, Order};
+use super::{Facts, History, Order};
 
 /// What a client asks for. Prices, totals and states are never taken from a client.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     /// Who orders.
     pub customer: WishedCustomer,
     /// What is ordered.
+    #[schema(min_items = 1, max_items = 100)]
     pub lines: Vec<WishedLine>,
     /// Where it goes.
     #[serde(with = "WishedAddress")]
     pub ship_to: Address,
     /// Token of the payment method, `pm_…`; never a card number.
+    #[schema(example = "pm_card_visa", pattern = "^pm_[A-Za-z0-9_]{1,61}$")]
     pub payment_method: String,
     /// The currency the client expects to pay in, if it cares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "EUR")]
     pub currency: Option<String>,
 }
 
 /// Who orders.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WishedCustomer {
     /// The customer's id.
     pub id: Uuid,
     /// Where mail goes.
+    #[schema(example = "ada@example.com", format = "email", max_length = 254)]
     pub email: String,
 }
 
@@ -51,17 +56,19 @@ struct WishedAddress {
 }
 
 /// One line of a wish.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WishedLine {
     /// The article.
+    #[schema(example = "TEA-ASSAM", min_length = 1, max_length = 64)]
     pub sku: String,
     /// How many pieces.
+    #[schema(example = 2, minimum = 1, maximum = 1_000)]
     pub quantity: i64,
 }
 
 /// Whether inventory was asked before the order was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StockCheck {
     /// It was, and had enough of everything.
@@ -252,6 +259,7 @@ impl Order {
             facts: Facts::default(),
             version: 1,
             saved_version: 0,
+            history: History::default(),
             trace,
             created_at: now,
             updated_at: now,

@@ -104,7 +104,7 @@ async fn update_orders(tx: &mut Tx, known: &[&Order]) -> sqlx::Result<()> {
     all_saved(saved.rows_affected(), known.len())
 }
 
-fn reason_word(reason: events::CancelReason) -> String {
+pub(super) fn reason_word(reason: events::CancelReason) -> String {
     serde_json::to_value(reason)
         .ok()
         .and_then(|word| word.as_str().map(str::to_owned))

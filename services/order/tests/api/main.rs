@@ -2,7 +2,9 @@
 //! prices come from the local catalogue.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod keys;
 mod patience;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,19 +12,26 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
+use chassis::InFlight;
 use messaging::{Db, Decisions, Touched};
+use order::api::Followed;
 use order::clients::Inventory;
 use order::domain::{Offer, Orders, Patience};
 use order::{MIGRATIONS, api};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
 struct Shop {
     pool: PgPool,
+    /// Its routes without the surface.
+    api: Router,
     routes: Router,
     decisions: Decisions<Orders>,
+    followed: Followed,
+    shutdown: CancellationToken,
 }
 
 struct Answer {
@@ -39,25 +48,40 @@ impl Shop {
 
     /// The same with an inventory at this address.
     async fn beside(inventory: &str) -> Self {
-        let pool = testbed::database(&MIGRATIONS).await;
+        Self::on(
+            testbed::database(&MIGRATIONS).await,
+            inventory,
+            Duration::from_millis(200),
+        )
+        .await
+    }
+
+    /// A replica on this database, which waits so long for its inventory.
+    async fn on(pool: PgPool, inventory: &str, budget: Duration) -> Self {
         let db = Db::new(pool.clone());
         let decisions = Decisions::<Orders>::start(db.clone());
-        let inventory = Inventory::at(&inventory.parse().unwrap(), Duration::from_millis(200)).unwrap();
         let (pay_within, minute) = (Duration::from_secs(900), Duration::from_secs(60));
-        let app = api::App {
+        let (followed, shutdown) = (Followed::default(), CancellationToken::new());
+        tokio::spawn(followed.clone().tell(db.clone(), shutdown.clone()));
+        let api = api::routes(api::App {
+            in_flight: InFlight::start(&db),
             db,
             decisions: decisions.clone(),
-            inventory,
+            inventory: Inventory::at(&inventory.parse().unwrap(), budget).unwrap(),
             pay_within,
             patience: Patience {
                 services: 2 * minute,
                 parcel: 60 * minute,
             },
-        };
+            followed: followed.clone(),
+        });
         let shop = Self {
             pool,
-            routes: chassis::surface(api::routes(app)),
+            routes: chassis::surface(api.clone()),
+            api,
             decisions,
+            followed,
+            shutdown,
         };
         shop.offer("tea", 250).await;
         shop
@@ -113,6 +137,17 @@ impl Shop {
         };
         counted.fetch_one(&self.pool).await.unwrap()
     }
+}
+
+/// Awaits a condition.
+async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let met = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    assert!(tokio::time::timeout(patience, met).await.is_ok(), "it never was");
 }
 
 fn wish() -> Value {
@@ -194,8 +229,13 @@ async fn fifty_simultaneous_requests_with_one_key_place_one_order() {
     let shop = Shop::open().await;
     let (path, wish) = ("/v1/orders", wish());
     let answers = futures_util::future::join_all((0..50).map(|_| shop.post(path, &wish, Some("k")))).await;
-    let ids: std::collections::BTreeSet<_> = answers.iter().map(|a| a.body["id"].to_string()).collect();
-    assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED));
+    let (placed, waiting): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == StatusCode::CREATED);
+    assert!(
+        waiting
+            .iter()
+            .all(|a| a.body["type"] == "/problems/idempotency-key-in-flight")
+    );
+    let ids: std::collections::BTreeSet<_> = placed.iter().map(|a| a.body["id"].to_string()).collect();
     assert_eq!(
         (ids.len(), shop.count("orders").await, shop.count("outbox").await),
         (1, 1, 1)

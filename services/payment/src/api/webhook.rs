@@ -9,9 +9,9 @@ use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
 use messaging::Touched;
 use secrecy::ExposeSecret;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::App;
@@ -20,7 +20,8 @@ use crate::domain::Payments;
 /// How old a notice may be, in seconds; an older one may be a recording.
 const TOLERANCE: i64 = 300;
 
-#[derive(Deserialize)]
+/// What the gateway has to say.
+#[derive(Deserialize, ToSchema)]
 struct Notice {
     id: String,
     #[serde(rename = "type")]
@@ -28,24 +29,38 @@ struct Notice {
     data: Data,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Data {
     object: Object,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NoticeObject)]
 struct Object {
     #[serde(default)]
     metadata: Metadata,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 struct Metadata {
     order_id: Option<Uuid>,
 }
 
-/// Takes a notice; one that concerns no payment of ours is taken and forgotten.
-pub(super) async fn hear(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, ApiError> {
+/// That it was heard.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Received {
+    received: bool,
+}
+
+/// Takes a notice of the gateway's; one that concerns no payment of ours is taken and forgotten.
+#[utoipa::path(
+    post, path = "/v1/webhooks/gateway", tag = "webhooks", operation_id = "hear_gateway",
+    params(("Stripe-Signature" = String, Header, description = "`t=…,v1=…`: when it was signed, and the HMAC.")),
+    request_body(content = Notice, description = "An event as Stripe sends it. Signed as it stands, so the type is not looked at."),
+    responses((status = 200, description = "It was taken.", body = Received)),
+    extensions(("x-problems" = json!(["invalid-signature", "malformed-request"]))),
+)]
+pub(super) async fn hear(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Received>, ApiError> {
     let signature = headers.get("stripe-signature").and_then(|value| value.to_str().ok());
     let secret = app.webhook_secret.expose_secret().as_bytes();
     if !signature.is_some_and(|signature| is_genuine(signature, &body, secret, Utc::now().timestamp())) {
@@ -63,7 +78,7 @@ pub(super) async fn hear(State(app): State<App>, headers: HeaderMap, body: Bytes
         let decide = move |payments: &mut Payments| (payments.notice(order_id, &notice.id), ());
         app.decisions.decide(touched, decide).await?;
     }
-    Ok(Json(json!({ "received": true })))
+    Ok(Json(Received { received: true }))
 }
 
 /// Whether `t=…,v1=…` holds a signature of this body that is no older, or newer, than the tolerance.

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::problems;
+
 /// How long, and how much, is still read of a client that was refused before it had said everything.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
@@ -213,7 +215,7 @@ fn replacement(head: &[u8]) -> Option<Vec<u8>> {
 pub(super) fn problem(status: u16, reason: &str, slug: &'static str, detail: &str) -> Vec<u8> {
     let trace_id = format!("{:032x}", fastrand::u128(1..));
     let body = json!({
-        "type": format!("/problems/{slug}"), "title": reason, "status": status, "detail": detail,
+        "type": format!("/problems/{slug}"), "title": problems::title(slug), "status": status, "detail": detail,
         "instance": "", "trace_id": trace_id, "errors": [],
     })
     .to_string();
