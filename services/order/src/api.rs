@@ -1,6 +1,7 @@
 //! HTTP in: orders are placed, looked at, and cancelled.
 
 mod place;
+mod returns;
 mod views;
 
 use std::sync::Arc;
@@ -46,6 +47,11 @@ pub fn routes(app: App) -> Router {
         .route("/v1/orders", post(place::place_order).get(list_orders))
         .route("/v1/orders/{id}", get(show_order))
         .route("/v1/orders/{id}/cancel", post(cancel_order))
+        .route(
+            "/v1/orders/{id}/returns",
+            post(returns::request_return).get(returns::list_returns),
+        )
+        .route("/v1/orders/{id}/returns/{return_id}", get(returns::show_return))
         .route("/v1/orders/{id}/saga", get(show_saga))
         .route("/v1/orders/{id}/timeline", get(show_timeline))
         .with_state(Arc::new(app))

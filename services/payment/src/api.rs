@@ -1,5 +1,6 @@
 //! HTTP in: payments and the ledger for those who look, and the gateway's notices.
 
+mod refunds;
 mod webhook;
 
 use axum::Router;
@@ -34,6 +35,7 @@ pub fn routes(app: App) -> Router {
         .route("/v1/ledger", get(list_ledger))
         .route("/v1/ledger/balance", get(show_balance))
         .route("/v1/webhooks/gateway", post(webhook::hear))
+        .merge(refunds::routes())
         .with_state(app)
 }
 
@@ -52,12 +54,15 @@ struct PaymentView {
     refund_attempts: i32,
     /// Why the last attempt did not settle it; it is tried again.
     trouble: Option<String>,
+    /// What goes back, or went back, for returns.
+    refunds: Vec<refunds::RefundView>,
     events: serde_json::Value,
 }
 
 async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Result<Json<PaymentView>, ApiError> {
     let found = store::payment(app.db.pool(), order_id).await?;
     let (payment, events) = found.ok_or_else(|| ApiError::not_found("nothing was ever asked of us for this order"))?;
+    let refunds = store::return_refunds(app.db.pool(), order_id).await?;
     Ok(Json(PaymentView {
         order_id,
         payment_id: payment.payment_id,
@@ -69,6 +74,7 @@ async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Res
         attempts: payment.progress.attempts,
         refund_attempts: payment.progress.refund_attempts,
         trouble: payment.progress.trouble,
+        refunds: refunds.into_iter().map(refunds::RefundView::from).collect(),
         events,
     }))
 }

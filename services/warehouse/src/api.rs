@@ -1,5 +1,7 @@
 //! HTTP in: what became of an order's parcel, and the warehouse's work done by hand.
 
+mod returns;
+
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request, State as AppState};
@@ -33,6 +35,7 @@ pub fn routes(app: App) -> Router {
         .route("/v1/shipments/{order_id}/dispatch", post(dispatch))
         .route("/v1/shipments/{order_id}/deliver", post(deliver))
         .route("/v1/shipments/{order_id}/fail", post(fail))
+        .merge(returns::routes())
         .with_state(app)
 }
 
