@@ -17,6 +17,7 @@ mod edge;
 mod faults;
 mod looks;
 mod partitions;
+mod returns;
 mod rollouts;
 mod sagas;
 mod traces;

@@ -6,7 +6,7 @@ use events::{
     Address, Customer, Line, OrderPlaced, OrderShipped, PaymentDeclined, PaymentRefunded, PaymentVoided, RefundCause,
 };
 use inventory::domain::{Product, ReservationState, Stock};
-use inventory::reactions::{commit, release, reserve};
+use inventory::reactions::{commit, release, release_refunded, reserve};
 use inventory::{MIGRATIONS, store};
 use messaging::{Db, Decisions, Touched};
 use sqlx::PgPool;
@@ -212,8 +212,9 @@ async fn a_refund_after_shipping_takes_nothing_back_into_stock() {
         refund_id,
         amount: 1_000,
         cause: RefundCause::GoodsReturned,
+        return_id: Some(Uuid::now_v7()),
     };
-    house.hear(id, move |stock| release(stock, &refunded)).await;
+    house.hear(id, move |stock| release_refunded(stock, &refunded)).await;
     assert_eq!(
         (house.level().await, house.state(id).await),
         ((6, 0), ReservationState::Committed)

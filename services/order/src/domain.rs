@@ -247,7 +247,9 @@ impl Order {
         match self.state() {
             State::Cancelled => (Cancellation::AlreadyDone, None),
             State::Cancelling => (Cancellation::UnderWay, None),
-            state @ (State::Shipped | State::Completed | State::Returning | State::Refunded) => (Cancellation::TooLate(state), None),
+            state @ (State::Shipped | State::Completed | State::Returning | State::Refunded) => {
+                (Cancellation::TooLate(state), None)
+            }
             State::Pending | State::Reserved | State::Confirmed => {
                 self.facts.cancel_requested = Some(reason);
                 self.version += 1;

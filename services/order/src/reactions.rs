@@ -1,10 +1,11 @@
 //! What the order service does with the events it hears: each is a fact about one order.
 
 use events::{
-    Event, Fault, InventoryCommitted, InventoryRejected, InventoryReleased, InventoryReserved, NotificationFailed,
-    InventoryRestocked, NotificationSent, OrderDelivered, OrderShipped, PaymentDeclined, PaymentRefunded,
-    PaymentSucceeded, PaymentTimedOut, PaymentVoided, ProductListed, ProductPriceChanged, ReturnReceived, ReturnRejected,
-    ShipmentCancelRejected, ShipmentCancelled, ShipmentFailed, ShipmentScheduled, StockLevelChanged, Subject,
+    Event, Fault, InventoryCommitted, InventoryRejected, InventoryReleased, InventoryReserved, InventoryRestocked,
+    NotificationFailed, NotificationSent, OrderDelivered, OrderShipped, PaymentDeclined, PaymentRefunded,
+    PaymentSucceeded, PaymentTimedOut, PaymentVoided, ProductListed, ProductPriceChanged, ReturnReceived,
+    ReturnRejected, ShipmentCancelRejected, ShipmentCancelled, ShipmentFailed, ShipmentScheduled, StockLevelChanged,
+    Subject,
 };
 use messaging::{Envelope, Reactions};
 use uuid::Uuid;
@@ -82,7 +83,9 @@ fn rejected(orders: &mut Orders, back: &ReturnRejected, envelope: &Envelope) -> 
 }
 
 fn restocked(orders: &mut Orders, back: &InventoryRestocked, envelope: &Envelope) -> Result<FollowUp, Fault> {
-    let return_id = back.return_id.ok_or_else(|| Fault::new("goods came back without a return"))?;
+    let return_id = back
+        .return_id
+        .ok_or_else(|| Fault::new("goods came back without a return"))?;
     order(orders, back.order_id)?.learn_of_return(return_id, |known| {
         known.restocked.get_or_insert(envelope.occurred_at);
     })

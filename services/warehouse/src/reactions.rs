@@ -2,7 +2,8 @@
 
 use either::Either;
 use events::{
-    OrderCancellationRequested, OrderConfirmed, OrderReturnRequested, ShipmentCancelRejected, ShipmentCancelled, ShipmentScheduled,
+    OrderCancellationRequested, OrderConfirmed, OrderReturnRequested, ShipmentCancelRejected, ShipmentCancelled,
+    ShipmentScheduled,
 };
 use messaging::{Envelope, Reactions};
 

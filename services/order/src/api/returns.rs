@@ -109,7 +109,10 @@ fn refused(outcome: Returning) -> ApiError {
             ApiError::conflict("return-exceeds-order", detail).with_errors(fields(excess))
         }
         Returning::NotInState(state) => {
-            let detail = format!("the order is {}: only what has arrived can be sent back", state.as_str());
+            let detail = format!(
+                "the order is {}: only what has arrived can be sent back",
+                state.as_str()
+            );
             ApiError::conflict("order-not-returnable", detail)
         }
         Returning::TooOften => ApiError::conflict("order-not-returnable", "this order was sent back too often"),

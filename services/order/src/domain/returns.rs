@@ -105,7 +105,10 @@ impl ReturnWish {
         }
         for (index, line) in self.lines.iter().take(100).enumerate() {
             if !(1..=1_000).contains(&line.quantity) {
-                faults.push(refused(format!("lines[{index}].quantity"), "must be between 1 and 1000"));
+                faults.push(refused(
+                    format!("lines[{index}].quantity"),
+                    "must be between 1 and 1000",
+                ));
             }
         }
         if self.reason.chars().count() > 500 {
@@ -120,8 +123,17 @@ impl Return {
     pub fn state(&self) -> ReturnState {
         match self {
             Self { rejected: Some(_), .. } => ReturnState::Rejected,
-            Self { refunded: Some(_), restocked: Some(_), .. } => ReturnState::Refunded,
-            Self { refunded: None, restocked: None, received: None, .. } => ReturnState::Requested,
+            Self {
+                refunded: Some(_),
+                restocked: Some(_),
+                ..
+            } => ReturnState::Refunded,
+            Self {
+                refunded: None,
+                restocked: None,
+                received: None,
+                ..
+            } => ReturnState::Requested,
             _ => ReturnState::Received,
         }
     }
@@ -144,7 +156,10 @@ impl Return {
 
     /// What its goods were paid for, in minor units.
     pub fn worth(&self) -> i64 {
-        self.lines.iter().map(|line| line.unit_price * i64::from(line.quantity)).sum()
+        self.lines
+            .iter()
+            .map(|line| line.unit_price * i64::from(line.quantity))
+            .sum()
     }
 }
 
@@ -162,7 +177,14 @@ impl Order {
         };
         if let Some(known) = self.returns.get(&return_id) {
             let same = known.lines == lines && known.reason == wish.reason;
-            return (if same { Returning::AskedBefore } else { Returning::KeyReused }, None);
+            return (
+                if same {
+                    Returning::AskedBefore
+                } else {
+                    Returning::KeyReused
+                },
+                None,
+            );
         }
         let state = self.state();
         if !matches!(state, State::Completed | State::Returning) {
@@ -205,7 +227,9 @@ impl Order {
         if *known == before {
             return Ok(Self::nothing());
         }
-        let refunded = known.refunded.filter(|_| known.state() == ReturnState::Refunded && !known.told);
+        let refunded = known
+            .refunded
+            .filter(|_| known.state() == ReturnState::Refunded && !known.told);
         known.told |= refunded.is_some();
         self.version += 1;
         let order_id = self.id;
@@ -219,7 +243,12 @@ impl Order {
 
     /// Where a delivered order stands.
     pub(super) fn delivered_state(&self) -> State {
-        let refunded: i64 = self.returns.values().filter_map(|one| one.refunded).map(|(_, amount)| amount).sum();
+        let refunded: i64 = self
+            .returns
+            .values()
+            .filter_map(|one| one.refunded)
+            .map(|(_, amount)| amount)
+            .sum();
         if self.returns.values().any(Return::is_open) {
             State::Returning
         } else if self.returns.values().any(|one| one.told) && refunded >= self.total {
@@ -252,13 +281,19 @@ impl Order {
             let quantity = Quantity::try_from(*quantity).unwrap_or(Quantity::MAX);
             line.quantity = line.quantity.saturating_add(quantity);
         }
-        if faults.is_empty() { Ok(lines.into_values().collect()) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(lines.into_values().collect())
+        } else {
+            Err(faults)
+        }
     }
 
     /// Lines of which more would come back than was bought, with what came back before or is on its way.
     fn excess(&self, wish: &ReturnWish, lines: &[Line]) -> Vec<Refused> {
         let pieces = |of: &mut dyn Iterator<Item = &Line>, sku: &str| -> i64 {
-            of.filter(|line| line.sku == sku).map(|line| i64::from(line.quantity)).sum()
+            of.filter(|line| line.sku == sku)
+                .map(|line| i64::from(line.quantity))
+                .sum()
         };
         let left = |sku: &str| {
             let kept = self.returns.values().filter(|one| one.state() != ReturnState::Rejected);
@@ -266,7 +301,11 @@ impl Order {
         };
         let over = lines.iter().filter(|line| i64::from(line.quantity) > left(&line.sku));
         let named = |line: &Line| {
-            let index = wish.lines.iter().position(|wished| wished.sku == line.sku).unwrap_or_default();
+            let index = wish
+                .lines
+                .iter()
+                .position(|wished| wished.sku == line.sku)
+                .unwrap_or_default();
             Refused {
                 field: format!("lines[{index}].quantity"),
                 reason: format!("only {} can still come back", left(&line.sku)),

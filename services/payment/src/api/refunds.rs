@@ -83,7 +83,9 @@ async fn list_refunds(
     let after = after.map_err(|_| refused("cursor", "is not one of ours"))?;
     let rows = store::return_refunds_in_state(app.db.pool(), &state, after, limit + 1).await?;
     let items = rows.into_iter().map(RefundView::from).collect();
-    Ok(Page::new(items, limit, &uri, |refund: &RefundView| refund.return_id.to_string()))
+    Ok(Page::new(items, limit, &uri, |refund: &RefundView| {
+        refund.return_id.to_string()
+    }))
 }
 
 /// Has a refused refund tried again, once somebody has seen to the reason.
@@ -101,7 +103,10 @@ async fn retry(
         Retry::Unknown => return Err(unknown()),
     }
     let refunds = store::return_refunds(app.db.pool(), order_id).await?;
-    let refund = refunds.into_iter().find(|refund| refund.return_id == return_id).ok_or_else(unknown)?;
+    let refund = refunds
+        .into_iter()
+        .find(|refund| refund.return_id == return_id)
+        .ok_or_else(unknown)?;
     tracing::info!(%order_id, %return_id, "an operator has a refund tried again");
     Ok((StatusCode::ACCEPTED, Json(RefundView::from(refund))))
 }

@@ -136,7 +136,8 @@ impl Payments {
         }
         // The gateway gives back no less than a cent.
         let nothing = back.refundable == 0;
-        Ok(nothing.then(|| self.settle_return_refund(back.order_id, back.return_id, String::new()))
+        Ok(nothing
+            .then(|| self.settle_return_refund(back.order_id, back.return_id, String::new()))
             .flatten())
     }
 
@@ -179,7 +180,10 @@ impl Payments {
     /// The money could not be sent back for now: it is tried again after a while.
     pub fn put_off_return_refund(&mut self, order_id: Uuid, return_id: Uuid, attempt: i32, put_off: (&str, Duration)) {
         let (trouble, wait) = put_off;
-        if let Some(refund) = self.return_refund(order_id, return_id).filter(|refund| refund.awaits(attempt)) {
+        if let Some(refund) = self
+            .return_refund(order_id, return_id)
+            .filter(|refund| refund.awaits(attempt))
+        {
             refund.turn(RefundState::Due, Some(trouble.to_owned()));
             refund.progress.due = Due::In(wait);
         }

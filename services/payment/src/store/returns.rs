@@ -67,10 +67,12 @@ pub(super) async fn load(tx: &mut Tx, orders: &[Uuid], payments: &mut Payments) 
 
 /// One statement for all; the payments' versions guard against a concurrent writer.
 pub(super) async fn save(tx: &mut Tx, known: &Payments) -> sqlx::Result<()> {
-    let all = known
-        .payments
-        .values()
-        .flat_map(|payment| payment.refunds.iter().map(|(id, refund)| (payment.order_id, *id, refund)));
+    let all = known.payments.values().flat_map(|payment| {
+        payment
+            .refunds
+            .iter()
+            .map(|(id, refund)| (payment.order_id, *id, refund))
+    });
     let changed: Vec<(Uuid, Uuid, &ReturnRefund)> = all.filter(|(.., refund)| refund.progress.changed).collect();
     if changed.is_empty() {
         return Ok(());
@@ -100,10 +102,19 @@ pub(super) async fn save(tx: &mut Tx, known: &Payments) -> sqlx::Result<()> {
         &changed.iter().map(|(.., refund)| refund.refund_id).collect::<Vec<_>>(),
         &changed.iter().map(|(order_id, ..)| *order_id).collect::<Vec<_>>(),
         &changed.iter().map(|(.., refund)| refund.amount).collect::<Vec<_>>(),
-        &changed.iter().map(|(.., refund)| refund.state.as_str().to_owned()).collect::<Vec<_>>(),
+        &changed
+            .iter()
+            .map(|(.., refund)| refund.state.as_str().to_owned())
+            .collect::<Vec<_>>(),
         &waits.collect::<Vec<_>>() as &[Option<f64>],
-        &changed.iter().map(|(.., refund)| refund.progress.trouble.clone()).collect::<Vec<_>>() as &[Option<String>],
-        &changed.iter().map(|(.., refund)| refund.progress.asked.event_id).collect::<Vec<_>>() as &[Option<Uuid>],
+        &changed
+            .iter()
+            .map(|(.., refund)| refund.progress.trouble.clone())
+            .collect::<Vec<_>>() as &[Option<String>],
+        &changed
+            .iter()
+            .map(|(.., refund)| refund.progress.asked.event_id)
+            .collect::<Vec<_>>() as &[Option<Uuid>],
         &asked(TraceContext::traceparent) as &[Option<String>],
         &asked(|trace| trace.tracestate().map(str::to_owned)) as &[Option<String>],
     )

@@ -55,7 +55,10 @@ impl Errand for RefundReturn {
         let failure = match refunded {
             Ok(gateway_ref) => {
                 let settle = move |payments: &mut Payments| {
-                    ((), payments.settle_return_refund(order_id, return_id, gateway_ref.clone()))
+                    (
+                        (),
+                        payments.settle_return_refund(order_id, return_id, gateway_ref.clone()),
+                    )
                 };
                 return Ok(decisions.decide(touched, settle).await?);
             }

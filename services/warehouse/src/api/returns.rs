@@ -6,8 +6,8 @@ use axum::extract::{FromRequest, Request, State as AppState};
 use axum::routing::{get, post};
 use chassis::{ApiError, FieldError, Json, Path};
 use chrono::{DateTime, Utc};
-use events::{Line, ReturnReceived, ReturnRejected, ReturnedLine};
 use either::Either;
+use events::{Line, ReturnReceived, ReturnRejected, ReturnedLine};
 use messaging::Touched;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -92,18 +92,26 @@ async fn receive(
         Some(found) => warehouse.receive(return_id, found),
         None => warehouse.receive_unopened(return_id),
     };
-    settle(&app, return_id, parcel.order_id, ReturnState::Received, move |warehouse| {
-        take_back(warehouse).map(Either::Left)
-    })
+    settle(
+        &app,
+        return_id,
+        parcel.order_id,
+        ReturnState::Received,
+        move |warehouse| take_back(warehouse).map(Either::Left),
+    )
     .await
 }
 
 /// Refuses the goods; the answer is the same when that was done before.
 async fn reject(AppState(app): AppState<App>, Path(return_id): Path<Uuid>) -> Result<Json<ReturnView>, ApiError> {
     let (parcel, _) = known(&app, return_id).await?;
-    settle(&app, return_id, parcel.order_id, ReturnState::Rejected, move |warehouse| {
-        warehouse.reject(return_id).map(Either::Right)
-    })
+    settle(
+        &app,
+        return_id,
+        parcel.order_id,
+        ReturnState::Rejected,
+        move |warehouse| warehouse.reject(return_id).map(Either::Right),
+    )
     .await
 }
 
@@ -126,8 +134,18 @@ async fn settle(
 }
 
 impl From<FoundLine> for ReturnedLine {
-    fn from(FoundLine { sku, quantity, condition }: FoundLine) -> Self {
-        Self { sku, quantity, condition }
+    fn from(
+        FoundLine {
+            sku,
+            quantity,
+            condition,
+        }: FoundLine,
+    ) -> Self {
+        Self {
+            sku,
+            quantity,
+            condition,
+        }
     }
 }
 

@@ -204,7 +204,11 @@ mod tests {
         assert_eq!(warehouse.returns[&announced.return_id].check(&opened), Ok(()));
         let received = warehouse.receive(announced.return_id, &opened).unwrap();
         assert_eq!((received.refundable, received.lines), (2_400, opened));
-        assert_eq!(warehouse.reject(announced.return_id), None, "what was taken back stays here");
+        assert_eq!(
+            warehouse.reject(announced.return_id),
+            None,
+            "what was taken back stays here"
+        );
     }
 
     #[test]
@@ -215,9 +219,18 @@ mod tests {
         for (lines, mismatch) in [
             (found(&[("tea", 3, "chewed"), ("mug", 1, DAMAGED)]), Mismatch::Condition),
             (found(&[("tea", 3, RESELLABLE)]), Mismatch::Pieces),
-            (found(&[("tea", 4, RESELLABLE), ("mug", 1, RESELLABLE)]), Mismatch::Pieces),
-            (found(&[("tea", 4, RESELLABLE), ("tea", -1, DAMAGED), ("mug", 1, DAMAGED)]), Mismatch::Pieces),
-            (found(&[("tea", 3, RESELLABLE), ("pot", 1, RESELLABLE)]), Mismatch::Pieces),
+            (
+                found(&[("tea", 4, RESELLABLE), ("mug", 1, RESELLABLE)]),
+                Mismatch::Pieces,
+            ),
+            (
+                found(&[("tea", 4, RESELLABLE), ("tea", -1, DAMAGED), ("mug", 1, DAMAGED)]),
+                Mismatch::Pieces,
+            ),
+            (
+                found(&[("tea", 3, RESELLABLE), ("pot", 1, RESELLABLE)]),
+                Mismatch::Pieces,
+            ),
         ] {
             assert_eq!(parcel.check(&lines), Err(mismatch), "{lines:?}");
         }

@@ -101,16 +101,24 @@ pub(super) async fn save(tx: &mut Tx, returns: &BTreeMap<Uuid, Return>) -> sqlx:
         "#,
         &changed.iter().map(|(return_id, _)| **return_id).collect::<Vec<_>>(),
         &changed.iter().map(|(_, one)| one.order_id).collect::<Vec<_>>(),
-        &changed.iter().map(|(_, one)| one.state.as_str().to_owned()).collect::<Vec<_>>(),
+        &changed
+            .iter()
+            .map(|(_, one)| one.state.as_str().to_owned())
+            .collect::<Vec<_>>(),
         &lines as &[Json<&[Line]>],
         &changed.iter().map(|(_, one)| one.reason.clone()).collect::<Vec<_>>(),
         &found.collect::<Vec<_>>() as &[Option<Json<&[ReturnedLine]>>],
         &changed.iter().map(|(_, one)| one.refundable).collect::<Vec<_>>(),
         &changed.iter().map(|(_, one)| one.version).collect::<Vec<_>>(),
         &changed.iter().map(|(_, one)| one.cause).collect::<Vec<_>>() as &[Option<Uuid>],
-        &changed.iter().map(|(_, one)| one.trace.traceparent()).collect::<Vec<_>>() as &[Option<String>],
-        &changed.iter().map(|(_, one)| one.trace.tracestate().map(str::to_owned)).collect::<Vec<_>>()
-            as &[Option<String>],
+        &changed
+            .iter()
+            .map(|(_, one)| one.trace.traceparent())
+            .collect::<Vec<_>>() as &[Option<String>],
+        &changed
+            .iter()
+            .map(|(_, one)| one.trace.tracestate().map(str::to_owned))
+            .collect::<Vec<_>>() as &[Option<String>],
     )
     .execute(&mut **tx)
     .await?;
@@ -131,11 +139,7 @@ pub struct DueReturn {
 }
 
 /// Leases returns that have been awaited for the delay, the longest waiting first.
-pub async fn take_due_returns(
-    session: &mut PgConnection,
-    delay: Duration,
-    limit: i64,
-) -> sqlx::Result<Vec<DueReturn>> {
+pub async fn take_due_returns(session: &mut PgConnection, delay: Duration, limit: i64) -> sqlx::Result<Vec<DueReturn>> {
     let rows = sqlx::query!(
         r#"
         update returns
@@ -176,10 +180,7 @@ pub async fn next_due_return(session: &mut PgConnection, delay: Duration) -> sql
 }
 
 /// One return, since when it has been in its state, and the event that announced it.
-pub async fn one_return(
-    pool: &PgPool,
-    return_id: Uuid,
-) -> sqlx::Result<Option<(Return, DateTime<Utc>)>> {
+pub async fn one_return(pool: &PgPool, return_id: Uuid) -> sqlx::Result<Option<(Return, DateTime<Utc>)>> {
     let row = sqlx::query_as!(
         ReturnRow,
         r#"

@@ -44,12 +44,7 @@ impl Token {
         match self {
             Self::ChargeDeclined => Some("generic_decline"),
             Self::InsufficientFunds => Some("insufficient_funds"),
-            Self::Visa
-            | Self::Slow
-            | Self::TimeoutAfterCharge
-            | Self::Flaky
-            | Self::FlakyRefund
-            | Self::Down => None,
+            Self::Visa | Self::Slow | Self::TimeoutAfterCharge | Self::Flaky | Self::FlakyRefund | Self::Down => None,
         }
     }
 }
