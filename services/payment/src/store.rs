@@ -164,7 +164,7 @@ impl PaymentRow {
     }
 }
 
-/// An order's payment and its history, as one statement saw them.
+/// An order's payment, without what was refunded for returns, and its history, as one statement saw them.
 pub async fn payment(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<(Payment, Value)>> {
     let row = sqlx::query!(
         r#"

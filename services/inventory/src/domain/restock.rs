@@ -67,3 +67,6 @@ fn resellable(sold: &Reservation, returned: &ReturnReceived) -> Result<Vec<Line>
     }
     Ok(back.into_values().collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -314,3 +314,6 @@ impl Order {
         over.map(named).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

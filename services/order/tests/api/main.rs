@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod patience;
+mod returns;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

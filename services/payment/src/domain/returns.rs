@@ -242,3 +242,6 @@ impl Payment {
 pub fn return_refund_id(return_id: Uuid) -> Uuid {
     derive_id(return_id, "refund")
 }
+
+#[cfg(test)]
+mod tests;
