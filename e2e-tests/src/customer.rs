@@ -116,6 +116,38 @@ impl World {
         .await
     }
 
+    /// Asks for goods to be taken back, once.
+    pub async fn return_once(&self, id: Uuid, lines: &[(&str, i64)]) -> anyhow::Result<(StatusCode, Value)> {
+        let lines: Vec<Value> = lines
+            .iter()
+            .map(|(sku, quantity)| json!({ "sku": sku, "quantity": quantity }))
+            .collect();
+        let url = format!("{}/v1/orders/{id}/returns", self.shop.url(Service::Order));
+        let wish = json!({ "lines": lines, "reason": "changed my mind" });
+        let response = self.http.post(url).json(&wish).send().await?;
+        Ok((response.status(), response.json().await?))
+    }
+
+    /// Sends goods back, which must be accepted.
+    pub async fn send_back(&self, id: Uuid, lines: &[(&str, i64)]) -> Uuid {
+        let asked = self.return_once(id, lines).await;
+        let (status, body) = asked.unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        let id = body["return_id"].as_str().and_then(|id| id.parse().ok());
+        id.unwrap_or_else(|| panic!("a return without an id: {body}"))
+    }
+
+    /// A return once it is in this state.
+    pub async fn returned(&self, order: Uuid, id: Uuid, state: &str) -> Value {
+        let path = format!("/v1/orders/{order}/returns/{id}");
+        let what = format!("return {id} is {state}");
+        let looked = self.until(&what, || async {
+            let found = self.get(Service::Order, &path).await?;
+            Ok((found["state"] == state).then_some(found))
+        });
+        looked.await.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// Asks for the order to be undone.
     pub async fn cancel(&self, id: Uuid) -> anyhow::Result<(StatusCode, Value)> {
         let response = self

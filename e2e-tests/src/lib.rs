@@ -159,7 +159,7 @@ impl World {
         let what = format!("order {id} is terminal");
         let looked = self.until(&what, || async {
             let order = self.order(id).await?;
-            let ended = ["COMPLETED", "CANCELLED"].contains(&order["state"].as_str().unwrap_or_default());
+            let ended = ["COMPLETED", "CANCELLED", "REFUNDED"].contains(&order["state"].as_str().unwrap_or_default());
             Ok(ended.then_some(order))
         });
         match looked.await {

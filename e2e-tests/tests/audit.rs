@@ -6,6 +6,8 @@ mod across;
 mod messages;
 #[path = "audit/own.rs"]
 mod own;
+#[path = "audit/returns.rs"]
+mod returns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -78,6 +80,7 @@ fn faults() -> Vec<Fault> {
     let mut faults = own::faults();
     faults.extend(across::faults());
     faults.extend(messages::faults());
+    faults.extend(returns::faults());
     faults.sort_by_key(|fault| fault.planted.stays());
     faults
 }
@@ -136,6 +139,11 @@ async fn orders_of_every_kind(world: &World) -> anyhow::Result<ClientLog> {
     client.accepted.insert(changed_mind);
     world.cancel(changed_mind).await?;
     world.shop.resume(Service::Inventory).await?;
+    // Bought by the first two: one comes back in part, the other as a whole.
+    for (order, wish) in client.accepted.clone().iter().zip(&wishes[..2]) {
+        world.reached(*order, "COMPLETED").await;
+        world.send_back(*order, &[(&wish.sku, 1)]).await;
+    }
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     for order in &client.accepted {
         let order = world.ended(*order).await;
@@ -143,9 +151,10 @@ async fn orders_of_every_kind(world: &World) -> anyhow::Result<ClientLog> {
         *ends.entry(end.to_owned()).or_default() += 1;
     }
     let kinds = [
-        ("COMPLETED", 3),
+        ("COMPLETED", 2),
         ("OUT_OF_STOCK", 1),
         ("PAYMENT_DECLINED", 1),
+        ("REFUNDED", 1),
         ("REQUESTED_BY_CUSTOMER", 1),
         ("SHIPPING_FAILED", 1),
     ];

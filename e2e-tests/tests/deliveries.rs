@@ -78,6 +78,14 @@ pub(crate) async fn everything(world: &World) -> anyhow::Result<BTreeMap<String,
             "select string_agg(order_id || state, ',' order by order_id) from shipments",
         ),
         (
+            Service::Warehouse,
+            "select coalesce(string_agg(return_id || state, ',' order by return_id), '') from returns",
+        ),
+        (
+            Service::Payment,
+            "select coalesce(string_agg(return_id || state || attempts, ',' order by return_id), '') from return_refunds",
+        ),
+        (
             Service::Email,
             "select string_agg(order_id || template || state, ',' order by order_id, template) from notifications",
         ),

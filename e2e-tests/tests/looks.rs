@@ -32,7 +32,7 @@ pub(crate) async fn assert_caused(world: &World, id: Uuid) {
     }
 }
 
-const ASKED_FOR: [&str; 2] = ["OrderPlaced", "OrderCancellationRequested"];
+const ASKED_FOR: [&str; 3] = ["OrderPlaced", "OrderCancellationRequested", "OrderReturnRequested"];
 
 pub(crate) fn ended(order: &Value) -> (&str, Option<&str>) {
     (order["state"].as_str().unwrap_or_default(), order["reason"].as_str())

@@ -18,6 +18,7 @@ mod edge;
 mod faults;
 mod looks;
 mod partitions;
+mod returns;
 mod rollouts;
 mod sagas;
 mod surface;

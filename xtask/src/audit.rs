@@ -26,6 +26,7 @@ mod messages;
 mod money;
 mod orders;
 mod report;
+mod returns;
 mod sessions;
 mod shipping;
 mod stock;
@@ -129,12 +130,13 @@ impl Finding {
 
 /// Every invariant, by area.
 pub fn invariants() -> impl Iterator<Item = &'static Invariant> {
-    let areas: [&[Invariant]; 9] = [
+    let areas: [&[Invariant]; 10] = [
         stock::INVARIANTS,
         money::INVARIANTS,
         orders::INVARIANTS,
         shipping::INVARIANTS,
         across::INVARIANTS,
+        returns::INVARIANTS,
         messages::INVARIANTS,
         traces::INVARIANTS,
         sessions::INVARIANTS,

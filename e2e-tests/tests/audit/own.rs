@@ -139,7 +139,8 @@ fn orders() -> Vec<Fault> {
             "every-order-has-come-to-an-end",
             Order,
             "update orders set state = 'RETURNING' where state = 'COMPLETED'",
-        ),
+        )
+        .also(&["orders-are-what-their-facts-say"]),
         sql(
             "one-end-is-told-of-each-order",
             Order,

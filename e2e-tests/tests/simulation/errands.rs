@@ -1,9 +1,10 @@
 //! What services do unasked, as `payment/src/tasks.rs` and `warehouse/src/tasks.rs` do it, and a gateway of moods.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::DateTime;
-use email::domain::{Outcome as Mailed, State as Mail, Template};
+use email::domain::{Outcome as Mailed, State as Mail, Topic};
 use events::{Draft, Emits};
 use payment::domain::{Due, Outcome, State as Paid, Undo};
 use uuid::Uuid;
@@ -20,7 +21,9 @@ pub(crate) enum Errand {
     Refund,
     Dispatch,
     Deliver,
-    Mail(Template),
+    Mail(Topic),
+    LookAtGoods(Uuid),
+    RefundReturn(Uuid),
 }
 
 /// What the gateway's own book says about an order.
@@ -28,6 +31,8 @@ pub(crate) enum Errand {
 pub(crate) struct Account {
     pub(crate) charged: bool,
     pub(crate) refunded: bool,
+    /// What it gave back for returns, by return.
+    pub(crate) returned: BTreeMap<Uuid, i64>,
     declined: bool,
     on_its_way: bool,
 }
@@ -52,8 +57,15 @@ impl World<'_> {
         }
         for (id, mail) in &self.mailroom.orders {
             let pending = mail.notifications.iter().filter(|(_, one)| one.state == Mail::Pending);
-            due.extend(pending.map(|(template, _)| (*id, Errand::Mail(*template))));
+            due.extend(pending.map(|(topic, _)| (*id, Errand::Mail(*topic))));
         }
+        let (awaited, refunds) = self.open_returns();
+        due.extend(
+            awaited
+                .into_iter()
+                .map(|back| (self.warehouse.returns[&back].order_id, Errand::LookAtGoods(back))),
+        );
+        due.extend(refunds.into_iter().map(|(id, back)| (id, Errand::RefundReturn(back))));
         due
     }
 
@@ -74,9 +86,11 @@ impl World<'_> {
                 return self.pending.push(Pending::CarrierAnswered(id, answer));
             }
             Errand::Deliver => self.warehouse.deliver(id, DateTime::UNIX_EPOCH).into_drafts().unwrap(),
-            Errand::Mail(template) => self
+            Errand::LookAtGoods(back) => self.look_at_goods(back),
+            Errand::RefundReturn(back) => self.refund_return(id, back),
+            Errand::Mail(topic) => self
                 .mailroom
-                .settle(id, template, Mailed::Delivered)
+                .settle(id, topic, Mailed::Delivered)
                 .into_drafts()
                 .unwrap(),
         };

@@ -54,8 +54,12 @@ struct SummaryView {
     orders_placed: i64,
     orders_completed: i64,
     orders_cancelled: i64,
+    /// Orders of which something was sent back and paid back.
+    orders_returned: i64,
     /// What completed orders cost less what was paid back, in minor units of the currency.
     revenue: i64,
+    /// What was paid back of what completed orders cost, in minor units of the currency.
+    refunded: i64,
     /// The one with most revenue.
     currency: String,
     /// When the newest event that was heard was told; none before the first.
@@ -75,7 +79,9 @@ async fn show_summary(State(app): State<App>) -> Result<Json<SummaryView>, ApiEr
         orders_placed: summary.placed,
         orders_completed: summary.completed,
         orders_cancelled: summary.cancelled,
+        orders_returned: summary.returned,
         revenue: summary.revenue.unwrap_or(0),
+        refunded: summary.refunded.unwrap_or(0),
         currency: summary.currency.unwrap_or_else(|| USUAL_CURRENCY.to_owned()),
         as_of: summary.newest_at,
         // Two clocks may disagree; nothing is handled before it was told.

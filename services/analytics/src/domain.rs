@@ -171,8 +171,10 @@ pub struct Sales {
     pub orders: i64,
     /// How many pieces.
     pub units: i64,
-    /// For how much, in minor units.
+    /// For how much, less what was paid back, in minor units.
     pub revenue: i64,
+    /// What was paid back, in minor units; by product it is not known.
+    pub refunded: i64,
 }
 
 impl Projections {
@@ -245,6 +247,7 @@ impl Facts {
             orders: 1,
             units: lines.iter().map(|line| i64::from(line.quantity)).sum(),
             revenue: total - refunded,
+            refunded,
         };
         let mut sell = |dimension, key: String, sales: Sales| {
             tally
@@ -304,5 +307,6 @@ impl Sales {
         self.orders += times * other.orders;
         self.units += times * other.units;
         self.revenue += times * other.revenue;
+        self.refunded += times * other.refunded;
     }
 }

@@ -123,11 +123,11 @@ async fn add_sales(tx: &mut Tx, more: &BTreeMap<(Dimension, String, String), Sal
     let number = |of: fn(&Sales) -> i64| more.values().map(of).collect::<Vec<_>>();
     sqlx::query!(
         r#"
-        insert into sales as known (dimension, key, currency, orders, units, revenue)
-        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+        insert into sales as known (dimension, key, currency, orders, units, revenue, refunded)
+        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
         on conflict (dimension, key, currency) do update
         set orders = known.orders + excluded.orders, units = known.units + excluded.units,
-            revenue = known.revenue + excluded.revenue
+            revenue = known.revenue + excluded.revenue, refunded = known.refunded + excluded.refunded
         "#,
         &more
             .keys()
@@ -138,6 +138,7 @@ async fn add_sales(tx: &mut Tx, more: &BTreeMap<(Dimension, String, String), Sal
         &number(|sales| sales.orders),
         &number(|sales| sales.units),
         &number(|sales| sales.revenue),
+        &number(|sales| sales.refunded),
     )
     .execute(&mut **tx)
     .await?;
@@ -200,6 +201,10 @@ pub struct Summary {
     pub currency: Option<String>,
     /// Revenue in it, in minor units.
     pub revenue: Option<i64>,
+    /// What was paid back of it, in minor units.
+    pub refunded: Option<i64>,
+    /// Orders of which something was sent back.
+    pub returned: i64,
     /// When the newest event that was heard was told.
     pub newest_at: Option<DateTime<Utc>>,
     /// How long after that it was handled, in milliseconds.
@@ -212,12 +217,13 @@ pub async fn summary(pool: &PgPool) -> sqlx::Result<Summary> {
         Summary,
         r#"
         with best as (
-            select currency, revenue from sales where dimension = 'total' order by revenue desc, currency limit 1
+            select currency, revenue, refunded from sales where dimension = 'total' order by revenue desc, currency limit 1
         )
         select coalesce((select sum(count) from counters where step = 'placed'), 0)::bigint as "placed!",
                coalesce((select sum(count) from counters where step = 'completed'), 0)::bigint as "completed!",
                coalesce((select sum(count) from counters where step = 'cancelled'), 0)::bigint as "cancelled!",
-               (select currency from best), (select revenue from best),
+               coalesce((select sum(count) from counters where step = 'returned'), 0)::bigint as "returned!",
+               (select currency from best), (select revenue from best), (select refunded from best),
                (select newest_at from progress),
                (select extract(epoch from handled_at - newest_at) * 1000 from progress)::bigint as lag_ms
         "#

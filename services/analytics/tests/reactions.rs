@@ -116,7 +116,12 @@ fn order(ending: support::Ending, at: i64) -> Order {
 fn a_completed_order_is_counted_once_in_every_dimension() {
     let mut memory = Memory::default();
     memory.hear(&story(&order(Completed, 0)));
-    let sales = |orders, units, revenue| Sales { orders, units, revenue };
+    let sales = |orders, units, revenue| Sales {
+        orders,
+        units,
+        revenue,
+        refunded: 0,
+    };
     let expected = [
         ((Dimension::Total, String::new()), sales(1, 4, 2_490)),
         // Told ten seconds apart from noon on, the eleventh is OrderCompleted.
@@ -138,7 +143,8 @@ fn a_return_lowers_the_revenue_and_a_cancelled_order_never_had_any() {
         Sales {
             orders: 1,
             units: 4,
-            revenue: 2_490 - 1_000
+            revenue: 2_490 - 1_000,
+            refunded: 1_000,
         }
     );
     let before = memory.tally.sales.clone();

@@ -44,6 +44,8 @@ fn documented() -> OpenApiRouter<App> {
 struct MessageView {
     order_id: Uuid,
     template: String,
+    /// The return that it is about, if any.
+    return_id: Option<String>,
     /// None until the recipient is known.
     to: Option<String>,
     message_id: String,
@@ -56,15 +58,20 @@ impl From<MessageRow> for MessageView {
     fn from(row: MessageRow) -> Self {
         let MessageRow {
             order_id,
-            template,
+            topic,
             email,
             message_id,
             state,
             sent_at,
         } = row;
+        let (template, return_id) = match topic.split_once(':') {
+            Some((template, return_id)) => (template.to_owned(), Some(return_id.to_owned())),
+            None => (topic, None),
+        };
         Self {
             order_id,
             template,
+            return_id,
             to: email,
             message_id,
             state,
@@ -98,7 +105,11 @@ async fn list_messages(
     let rows = store::messages(app.db.pool(), filter.order_id, after, limit + 1).await?;
     let items = rows.into_iter().map(MessageView::from).collect();
     Ok(Page::new(items, limit, &uri, |message: &MessageView| {
-        format!("{}.{}", message.order_id, message.template)
+        let about = message
+            .return_id
+            .as_ref()
+            .map_or_else(String::new, |return_id| format!(":{return_id}"));
+        format!("{}.{}{about}", message.order_id, message.template)
     }))
 }
 

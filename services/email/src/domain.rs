@@ -1,11 +1,13 @@
-//! The rules of mail: a template is sent once an order, as soon as its recipient is known.
+//! The rules of mail: a template is sent once an order, or once a return, as soon as its recipient is known.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use either::Either::{self, Left, Right};
 use events::{CancelReason, Customer, Line, NotificationFailed, NotificationSent, derive_id};
 use serde::{Deserialize, Serialize};
+use telemetry::TraceContext;
 use uuid::Uuid;
 
 /// The mail of the orders that a batch touches.
@@ -20,8 +22,8 @@ pub struct Mailroom {
 pub struct OrderMail {
     /// Unknown until `OrderPlaced` was heard.
     pub recipient: Option<Recipient>,
-    /// What was asked for, by template.
-    pub notifications: BTreeMap<Template, Notification>,
+    /// What was asked for, by topic.
+    pub notifications: BTreeMap<Topic, Notification>,
     /// Counts changes of the recipient; 0 before it was first saved.
     pub version: i64,
     /// Whether this batch changed the recipient, or has to keep its place.
@@ -48,6 +50,8 @@ pub struct Notification {
     pub state: State,
     /// What it says.
     pub content: Content,
+    /// Which event asked for it, where the journal of the batch does not say.
+    pub asked: Option<Asked>,
     /// How long after the commit it is due.
     pub delay: Duration,
     /// Counts its changes; 0 before it was first saved.
@@ -56,7 +60,25 @@ pub struct Notification {
     pub changed: bool,
 }
 
-/// Which message.
+/// Who asked for a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The event.
+    pub event_id: Uuid,
+    /// Its span.
+    pub trace: TraceContext,
+}
+
+/// Which message of an order: a template, and the return that it is about, if any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Topic {
+    /// The template.
+    pub template: Template,
+    /// The return.
+    pub return_id: Option<Uuid>,
+}
+
+/// Which words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Template {
     /// The order is paid.
@@ -65,6 +87,12 @@ pub enum Template {
     OrderShipped,
     /// The order is undone.
     OrderCancelled,
+    /// Goods are expected back.
+    OrderReturnRequested,
+    /// Goods came back and are paid back.
+    OrderRefunded,
+    /// Goods came back and were refused.
+    ReturnRejected,
 }
 
 /// What a message says beyond what was ordered.
@@ -86,6 +114,25 @@ pub enum Content {
         reason: CancelReason,
         /// What was paid back, in minor units.
         refunded: i64,
+    },
+    /// Goods are expected back.
+    OrderReturnRequested {
+        /// The return.
+        return_id: Uuid,
+        /// The goods.
+        lines: Vec<Line>,
+    },
+    /// Goods came back and are paid back.
+    OrderRefunded {
+        /// The return.
+        return_id: Uuid,
+        /// What was paid back, in minor units.
+        amount: i64,
+    },
+    /// Goods came back and were refused.
+    ReturnRejected {
+        /// The return.
+        return_id: Uuid,
     },
 }
 
@@ -134,6 +181,11 @@ impl Mailroom {
 
     /// Asks for a message, unless it was asked for before.
     pub fn notify(&mut self, order_id: Uuid, content: Content) {
+        self.notify_of(order_id, content, None);
+    }
+
+    /// The same for an event that is not the only one of its kind about the order.
+    pub fn notify_of(&mut self, order_id: Uuid, content: Content, asked: Option<Asked>) {
         let order = self.orders.entry(order_id).or_default();
         let state = match order.recipient {
             Some(_) => State::Pending,
@@ -141,9 +193,10 @@ impl Mailroom {
         };
         // Keeps the order's place, so that whoever learns the recipient meanwhile finds this message.
         order.changed |= order.version == 0;
-        order.notifications.entry(content.template()).or_insert(Notification {
+        order.notifications.entry(content.topic()).or_insert(Notification {
             state,
             content,
+            asked,
             delay: Duration::ZERO,
             version: 0,
             changed: true,
@@ -154,16 +207,19 @@ impl Mailroom {
     pub fn settle(
         &mut self,
         order_id: Uuid,
-        template: Template,
+        topic: Topic,
         outcome: Outcome,
     ) -> Option<Either<NotificationSent, NotificationFailed>> {
-        let notification = self.orders.get_mut(&order_id)?.notifications.get_mut(&template)?;
+        let notification = self.orders.get_mut(&order_id)?.notifications.get_mut(&topic)?;
         if notification.state != State::Pending {
             return None;
         }
         notification.changed = true;
-        let (template, channel, message_id) =
-            (template.as_str().into(), "email".into(), message_id(order_id, template));
+        let (template, channel, message_id) = (
+            topic.template.as_str().into(),
+            "email".into(),
+            message_id(order_id, topic),
+        );
         match outcome {
             Outcome::Delivered => {
                 notification.state = State::Sent;
@@ -193,137 +249,74 @@ impl Mailroom {
 
 impl Content {
     /// The message that says this.
-    pub fn template(&self) -> Template {
+    pub fn topic(&self) -> Topic {
+        let of_return = |template, return_id: &Uuid| Topic {
+            template,
+            return_id: Some(*return_id),
+        };
         match self {
-            Self::OrderConfirmed => Template::OrderConfirmed,
-            Self::OrderShipped { .. } => Template::OrderShipped,
-            Self::OrderCancelled { .. } => Template::OrderCancelled,
+            Self::OrderConfirmed => Template::OrderConfirmed.into(),
+            Self::OrderShipped { .. } => Template::OrderShipped.into(),
+            Self::OrderCancelled { .. } => Template::OrderCancelled.into(),
+            Self::OrderReturnRequested { return_id, .. } => of_return(Template::OrderReturnRequested, return_id),
+            Self::OrderRefunded { return_id, .. } => of_return(Template::OrderRefunded, return_id),
+            Self::ReturnRejected { return_id } => of_return(Template::ReturnRejected, return_id),
         }
     }
 }
 
 impl Template {
     /// Every one of them, each named like the event that asks for it.
-    pub const ALL: [Self; 3] = [Self::OrderConfirmed, Self::OrderShipped, Self::OrderCancelled];
+    pub const ALL: [Self; 6] = [
+        Self::OrderConfirmed,
+        Self::OrderShipped,
+        Self::OrderCancelled,
+        Self::OrderReturnRequested,
+        Self::OrderRefunded,
+        Self::ReturnRejected,
+    ];
 
-    /// The word for it in tables, events and answers.
+    /// The word for it in events and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OrderConfirmed => "order_confirmed",
             Self::OrderShipped => "order_shipped",
             Self::OrderCancelled => "order_cancelled",
+            Self::OrderReturnRequested => "order_return_requested",
+            Self::OrderRefunded => "order_refunded",
+            Self::ReturnRejected => "return_rejected",
         }
+    }
+}
+
+impl From<Template> for Topic {
+    /// About the order as a whole.
+    fn from(template: Template) -> Self {
+        Self {
+            template,
+            return_id: None,
+        }
+    }
+}
+
+impl fmt::Display for Topic {
+    /// The word for it in the table: `order_shipped`, `order_refunded:0198…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.template.as_str())?;
+        self.return_id.map_or(Ok(()), |return_id| write!(f, ":{return_id}"))
     }
 }
 
 /// The id of an order's message: the same whenever it is asked for.
-pub fn notification_id(order_id: Uuid, template: Template) -> Uuid {
-    derive_id(order_id, template.as_str())
+pub fn notification_id(order_id: Uuid, topic: Topic) -> Uuid {
+    derive_id(topic.return_id.unwrap_or(order_id), topic.template.as_str())
 }
 
 /// The `Message-ID` of an order's message, by which a copy can be recognised.
-pub fn message_id(order_id: Uuid, template: Template) -> String {
-    format!("<{}@tidings.example>", notification_id(order_id, template))
+pub fn message_id(order_id: Uuid, topic: Topic) -> String {
+    format!("<{}@tidings.example>", notification_id(order_id, topic))
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const DELIVERED: Outcome = Outcome::Delivered;
-
-    fn recipient() -> Recipient {
-        Recipient {
-            customer: Customer {
-                id: Uuid::now_v7(),
-                email: "ada@example.org".into(),
-            },
-            lines: Vec::new(),
-            total: 0,
-            currency: "EUR".into(),
-        }
-    }
-
-    /// What is heard about one order, by number.
-    fn hear(mailroom: &mut Mailroom, order_id: Uuid, event: u8) {
-        let (carrier, tracking) = ("Swift".to_owned(), "SW-1".to_owned());
-        let (reason, refunded) = (CancelReason::OutOfStock, 0);
-        match event {
-            0 => mailroom.remember(order_id, recipient()),
-            1 => mailroom.notify(order_id, Content::OrderConfirmed),
-            2 => mailroom.notify(order_id, Content::OrderShipped { carrier, tracking }),
-            _ => mailroom.notify(order_id, Content::OrderCancelled { reason, refunded }),
-        }
-    }
-
-    fn states(mailroom: &Mailroom, order_id: Uuid) -> Vec<(Template, State)> {
-        let notifications = &mailroom.orders[&order_id].notifications;
-        notifications
-            .iter()
-            .map(|(template, one)| (*template, one.state))
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_the_order_and_however_often_each_message_is_asked_for_once(
-            heard in Just((0..4_u8).chain(0..4).collect::<Vec<_>>()).prop_shuffle(),
-            sent_after in 0..8_usize,
-        ) {
-            let (mut mailroom, order_id) = (Mailroom::default(), Uuid::now_v7());
-            let mut told = 0;
-            for (position, event) in heard.into_iter().enumerate() {
-                hear(&mut mailroom, order_id, event);
-                if position >= sent_after {
-                    let all = Template::ALL.into_iter();
-                    told += all.filter_map(|template| mailroom.settle(order_id, template, DELIVERED)).count();
-                }
-            }
-            let sent = Template::ALL.map(|template| (template, State::Sent));
-            prop_assert_eq!(states(&mailroom, order_id), sent.to_vec());
-            prop_assert_eq!(told, Template::ALL.len());
-        }
-    }
-
-    #[test]
-    fn a_placed_order_gets_no_message() {
-        let (mut mailroom, order_id) = (Mailroom::default(), Uuid::now_v7());
-        hear(&mut mailroom, order_id, 0);
-        assert_eq!(states(&mailroom, order_id), []);
-    }
-
-    #[test]
-    fn a_message_waits_for_its_recipient_and_is_not_sent_before() {
-        let (mut mailroom, order_id) = (Mailroom::default(), Uuid::now_v7());
-        hear(&mut mailroom, order_id, 2);
-        assert_eq!(states(&mailroom, order_id), [(Template::OrderShipped, State::Waiting)]);
-        assert_eq!(mailroom.settle(order_id, Template::OrderShipped, DELIVERED), None);
-        hear(&mut mailroom, order_id, 0);
-        assert_eq!(states(&mailroom, order_id), [(Template::OrderShipped, State::Pending)]);
-    }
-
-    #[test]
-    fn what_is_postponed_is_told_only_when_it_is_final() {
-        let (mut mailroom, order_id) = (Mailroom::default(), Uuid::now_v7());
-        hear(&mut mailroom, order_id, 0);
-        hear(&mut mailroom, order_id, 1);
-        let template = Template::OrderConfirmed;
-        let later = Outcome::Postponed(Duration::from_secs(3));
-        assert_eq!(mailroom.settle(order_id, template, later), None);
-        let notification = &mailroom.orders[&order_id].notifications[&template];
-        assert_eq!(
-            (notification.state, notification.delay),
-            (State::Pending, Duration::from_secs(3))
-        );
-        let failed = mailroom.settle(order_id, template, Outcome::Refused).unwrap();
-        assert_eq!(failed.right().unwrap().template, "order_confirmed");
-        assert_eq!(
-            mailroom.settle(order_id, template, DELIVERED),
-            None,
-            "what failed stays failed"
-        );
-    }
-}
+#[path = "domain/tests.rs"]
+mod tests;

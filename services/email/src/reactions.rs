@@ -1,9 +1,11 @@
 //! What email does with the events it hears.
 
-use events::{OrderCancelled, OrderConfirmed, OrderPlaced, OrderShipped};
-use messaging::Reactions;
+use events::{
+    OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefunded, OrderReturnRequested, OrderShipped, ReturnRejected,
+};
+use messaging::{Envelope, Reactions};
 
-use crate::domain::{Content, Mailroom, Recipient};
+use crate::domain::{Asked, Content, Mailroom, Recipient};
 
 /// The wiring: what is heard, and what is done about it. Nothing follows at once; messages wait for the errand.
 pub fn reactions() -> Reactions<Mailroom> {
@@ -12,6 +14,9 @@ pub fn reactions() -> Reactions<Mailroom> {
         .on::<OrderConfirmed>(confirm)
         .on::<OrderShipped>(announce)
         .on::<OrderCancelled>(explain)
+        .on_fact::<OrderReturnRequested>(expect_back)
+        .on_fact::<OrderRefunded>(pay_back)
+        .on_fact::<ReturnRejected>(reject)
 }
 
 /// Remembers whom to write to; an order that was only placed gets no message.
@@ -46,4 +51,37 @@ pub fn explain(mailroom: &mut Mailroom, order: &OrderCancelled) {
         refunded: order.refunded,
     };
     mailroom.notify(order.order_id, content);
+}
+
+/// Says what is expected back.
+pub fn expect_back(mailroom: &mut Mailroom, announced: &OrderReturnRequested, envelope: &Envelope) {
+    let content = Content::OrderReturnRequested {
+        return_id: announced.return_id,
+        lines: announced.lines.clone(),
+    };
+    mailroom.notify_of(announced.order_id, content, Some(asked(envelope)));
+}
+
+/// Says what was paid back.
+pub fn pay_back(mailroom: &mut Mailroom, refunded: &OrderRefunded, envelope: &Envelope) {
+    let content = Content::OrderRefunded {
+        return_id: refunded.return_id,
+        amount: refunded.amount,
+    };
+    mailroom.notify_of(refunded.order_id, content, Some(asked(envelope)));
+}
+
+/// Says that nothing is paid back.
+pub fn reject(mailroom: &mut Mailroom, rejected: &ReturnRejected, envelope: &Envelope) {
+    let content = Content::ReturnRejected {
+        return_id: rejected.return_id,
+    };
+    mailroom.notify_of(rejected.order_id, content, Some(asked(envelope)));
+}
+
+fn asked(envelope: &Envelope) -> Asked {
+    Asked {
+        event_id: envelope.event_id,
+        trace: envelope.trace.clone(),
+    }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::{Customer, Event, Line, OrderCancelled, OrderConfirmed, OrderShipped};
-use messaging::{Envelope, Journal, Touched, Tx, WorkingSet, all_saved};
+use messaging::{Journal, Touched, Tx, WorkingSet, all_saved};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use uuid::Uuid;
 
 use crate::domain::{
-    Content, Mailroom, Notification, OrderMail, Recipient, State, Template, message_id, notification_id,
+    Asked, Content, Mailroom, Notification, OrderMail, Recipient, State, Template, Topic, message_id, notification_id,
 };
 
 impl WorkingSet for Mailroom {
@@ -41,14 +41,13 @@ impl WorkingSet for Mailroom {
             let notification = Notification {
                 state: State::from_sql(&row.state),
                 content: row.variables.0,
+                asked: None,
                 delay: Duration::ZERO,
                 version: row.version,
                 changed: false,
             };
             let order = mailroom.orders.entry(row.order_id).or_default();
-            order
-                .notifications
-                .insert(notification.content.template(), notification);
+            order.notifications.insert(notification.content.topic(), notification);
         }
         Ok(mailroom)
     }
@@ -159,13 +158,14 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
     if changed.is_empty() {
         return Ok(());
     }
-    let of_each = changed
-        .iter()
-        .map(|(order_id, one)| (*order_id, one.content.template()));
-    let text = |of: fn(Uuid, Template) -> String| of_each.clone().map(|(id, one)| of(id, one)).collect::<Vec<_>>();
+    let of_each = changed.iter().map(|(order_id, one)| (*order_id, one.content.topic()));
+    let text = |of: fn(Uuid, Topic) -> String| of_each.clone().map(|(id, one)| of(id, one)).collect::<Vec<_>>();
     let contents: Vec<Json<&Content>> = changed.iter().map(|(_, one)| Json(&one.content)).collect();
-    let causes: Vec<Option<&Envelope>> = of_each.clone().map(|(id, one)| cause(journal, id, one)).collect();
-    let asked = |of: fn(&Envelope) -> Option<String>| causes.iter().map(|cause| cause.and_then(of)).collect::<Vec<_>>();
+    let causes: Vec<Option<Asked>> = changed.iter().map(|(id, one)| cause(journal, *id, one)).collect();
+    let asked = |of: fn(&TraceContext) -> Option<String>| {
+        let traces = causes.iter().map(|cause| cause.as_ref().map(|asked| &asked.trace));
+        traces.map(|trace| trace.and_then(of)).collect::<Vec<_>>()
+    };
     let saved = sqlx::query!(
         r#"
         insert into notifications as known (order_id, template, notification_id, state, variables, due_at,
@@ -184,10 +184,10 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
         where known.version = excluded.version - 1
         "#,
         &changed.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>(),
-        &text(|_, template| template.as_str().to_owned()),
+        &text(|_, topic| topic.to_string()),
         &changed
             .iter()
-            .map(|(order_id, one)| notification_id(*order_id, one.content.template()))
+            .map(|(order_id, one)| notification_id(*order_id, one.content.topic()))
             .collect::<Vec<_>>(),
         &changed
             .iter()
@@ -199,12 +199,12 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
             .map(|(_, one)| one.delay.as_millis() as i64)
             .collect::<Vec<_>>(),
         &text(message_id),
-        &asked(|event| event.trace.traceparent()) as &[Option<String>],
-        &asked(|event| event.trace.tracestate().map(str::to_owned)) as &[Option<String>],
+        &asked(TraceContext::traceparent) as &[Option<String>],
+        &asked(|trace| trace.tracestate().map(str::to_owned)) as &[Option<String>],
         &changed.iter().map(|(_, one)| one.version).collect::<Vec<_>>(),
         &causes
             .iter()
-            .map(|cause| cause.map(|event| event.event_id))
+            .map(|cause| cause.as_ref().map(|asked| asked.event_id))
             .collect::<Vec<_>>() as &[Option<Uuid>],
     )
     .execute(&mut **tx)
@@ -212,15 +212,22 @@ async fn save_notifications(tx: &mut Tx, changed: &[(Uuid, &Notification)], jour
     all_saved(saved.rows_affected(), changed.len())
 }
 
-/// The event that asked for the message; it is saved with it at first.
-fn cause(journal: &Journal, order_id: Uuid, template: Template) -> Option<&Envelope> {
-    let event = match template {
+/// The event that asked for the message; it is saved with it at first. Those about returns know it themselves.
+fn cause(journal: &Journal, order_id: Uuid, one: &Notification) -> Option<Asked> {
+    let event = match one.content.topic().template {
         Template::OrderConfirmed => OrderConfirmed::TYPE,
         Template::OrderShipped => OrderShipped::TYPE,
         Template::OrderCancelled => OrderCancelled::TYPE,
+        Template::OrderReturnRequested | Template::OrderRefunded | Template::ReturnRejected => {
+            return one.asked.clone();
+        }
     };
     let mut heard = journal.heard.iter();
-    heard.find(|envelope| envelope.order_id() == Some(order_id) && envelope.name() == event.name)
+    let found = heard.find(|envelope| envelope.order_id() == Some(order_id) && envelope.name() == event.name)?;
+    Some(Asked {
+        event_id: found.event_id,
+        trace: found.trace.clone(),
+    })
 }
 
 /// A message to be sent now. Personal data, hence without `Debug`.
@@ -297,8 +304,8 @@ pub async fn next_due(session: &mut PgConnection) -> sqlx::Result<Option<Duratio
 pub struct MessageRow {
     /// The order it is about.
     pub order_id: Uuid,
-    /// Which message.
-    pub template: String,
+    /// Which message: its template, and after a colon the return that it is about, if any.
+    pub topic: String,
     /// Its recipient's address, once known.
     pub email: Option<String>,
     /// Its `Message-ID`.
@@ -323,7 +330,7 @@ pub async fn messages(
     sqlx::query_as!(
         MessageRow,
         r#"
-        select n.order_id, n.template, n.message_id, n.state, n.sent_at,
+        select n.order_id, n.template as topic, n.message_id, n.state, n.sent_at,
                (select r.email from recipients r where r.order_id = n.order_id)
         from notifications n
         where n.order_id >= $1 and (n.order_id, n.template) < ($2, $3)

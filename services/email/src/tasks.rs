@@ -40,11 +40,11 @@ impl Errand for SendMail {
 
     /// A crash after the hand-over and before the settlement sends the message again, with the same id.
     async fn perform(&self, due: Due) -> anyhow::Result<()> {
-        let (order_id, template) = (due.order_id, due.content.template());
+        let (order_id, topic) = (due.order_id, due.content.topic());
         let decisions = self.decisions.after(due.cause);
         let mail = Mail {
-            notification_id: notification_id(order_id, template),
-            message_id: message_id(order_id, template),
+            notification_id: notification_id(order_id, topic),
+            message_id: message_id(order_id, topic),
             to: due.recipient.customer.email.clone(),
             rendered: templates::render(order_id, &due.recipient, &due.content),
         };
@@ -54,7 +54,7 @@ impl Errand for SendMail {
             Err(reason) => after(&due, &reason),
         };
         reach("mail.sent").await?;
-        let settle = move |mailroom: &mut Mailroom| ((), mailroom.settle(order_id, template, outcome));
+        let settle = move |mailroom: &mut Mailroom| ((), mailroom.settle(order_id, topic, outcome));
         Ok(decisions.decide(Touched::order(order_id), settle).await?)
     }
 
@@ -69,7 +69,7 @@ impl Errand for SendMail {
 
 /// Tries again until the message's time is over, unless that is pointless.
 fn after(due: &Due, undelivered: &Undelivered) -> Outcome {
-    let (order_id, template, attempts) = (due.order_id, due.content.template().as_str(), due.attempts);
+    let (order_id, template, attempts) = (due.order_id, due.content.topic().template.as_str(), due.attempts);
     match undelivered {
         Undelivered::ForNow(reason) if !due.time_is_over || attempts < LEAST_ATTEMPTS => {
             tracing::warn!(%order_id, template, attempts, reason, "a message was not taken, will be tried again");

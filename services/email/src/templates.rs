@@ -62,12 +62,29 @@ pub fn render(order_id: Uuid, recipient: &Recipient, content: &Content) -> Rende
             ];
             ("Your order was cancelled", forms!("order_cancelled"), told)
         }
+        Content::OrderReturnRequested { lines, .. } => {
+            let worth = lines
+                .iter()
+                .map(|line| line.unit_price.saturating_mul(line.quantity.into()))
+                .sum();
+            let told = vec![("amount", money(worth, currency))];
+            ("We expect your return", forms!("order_return_requested"), told)
+        }
+        Content::OrderRefunded { amount, .. } => {
+            let told = vec![("amount", money(*amount, currency))];
+            ("Your return is paid back", forms!("order_refunded"), told)
+        }
+        Content::ReturnRejected { .. } => ("Your return was not accepted", forms!("return_rejected"), vec![]),
+    };
+    let lines = match content {
+        Content::OrderReturnRequested { lines, .. } => lines,
+        _ => &recipient.lines,
     };
     let mut values = told;
     values.push(("subject", subject.to_owned()));
     values.push(("order_id", order_id.to_string()));
     values.push(("total", money(recipient.total, currency)));
-    let [text, html] = forms.map(|form| form.write(&values, &recipient.lines, currency));
+    let [text, html] = forms.map(|form| form.write(&values, lines, currency));
     Rendered { subject, text, html }
 }
 
@@ -228,7 +245,19 @@ mod tests {
             reason,
             refunded: 3_490,
         });
-        [vec![Content::OrderConfirmed, shipped], cancelled.to_vec()].concat()
+        let return_id = Uuid::now_v7();
+        let lines = recipient("Green tea").lines;
+        let returns = [
+            Content::OrderReturnRequested { return_id, lines },
+            Content::OrderRefunded { return_id, amount: 990 },
+            Content::ReturnRejected { return_id },
+        ];
+        [
+            vec![Content::OrderConfirmed, shipped],
+            cancelled.to_vec(),
+            returns.to_vec(),
+        ]
+        .concat()
     }
 
     #[test]

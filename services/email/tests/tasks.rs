@@ -69,7 +69,7 @@ async fn without_a_mail_server_messages_become_files_named_by_their_id() {
     );
     let (order_id, id) = (
         story.order_id,
-        notification_id(story.order_id, Template::OrderConfirmed),
+        notification_id(story.order_id, Template::OrderConfirmed.into()),
     );
     assert_eq!(send_all(&pool, &errand).await, 1, "once its lease is over, it is");
     errand.perform(again).await.unwrap();
@@ -94,7 +94,10 @@ async fn without_a_mail_server_messages_become_files_named_by_their_id() {
         (&content["template"], &content["channel"]),
         (&"order_confirmed".into(), &"email".into())
     );
-    assert_eq!(content["message_id"], message_id(order_id, Template::OrderConfirmed));
+    assert_eq!(
+        content["message_id"],
+        message_id(order_id, Template::OrderConfirmed.into())
+    );
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -119,7 +122,7 @@ async fn the_errand_sends_over_smtp_and_uses_its_connection_again() {
     }
     for story in &orders {
         for template in [Template::OrderConfirmed, Template::OrderShipped] {
-            let id = message_id(story.order_id, template);
+            let id = message_id(story.order_id, template.into());
             assert_eq!(messages.iter().filter(|message| message.contains(&id)).count(), 1);
         }
     }

@@ -1,9 +1,13 @@
 //! The rules of stock: what is held is never sold twice, and never more than there is.
 
+mod restock;
+
 use std::collections::BTreeMap;
 
 use events::{Draft, Fault, Line, ProductListed, ProductPriceChanged, Shortage, StockLevelChanged, derive_id};
 use uuid::Uuid;
+
+pub use restock::Restock;
 
 /// The articles and reservations that a batch touches.
 #[derive(Debug, Default)]
@@ -12,6 +16,8 @@ pub struct Stock {
     pub articles: BTreeMap<String, Article>,
     /// Reservations by order.
     pub reservations: BTreeMap<Uuid, Reservation>,
+    /// What came back, by return.
+    pub restocks: BTreeMap<Uuid, Restock>,
     /// Changes of stock on hand that this batch makes.
     pub movements: Vec<Movement>,
 }
@@ -85,10 +91,12 @@ pub struct Movement {
     pub sku: String,
     /// By how many pieces.
     pub delta: i64,
-    /// Why, `SALE` or the operator's words.
+    /// Why, `SALE`, `RETURN` or the operator's words.
     pub reason: String,
-    /// The order that was shipped.
+    /// The order that was shipped, or came back.
     pub order_id: Option<Uuid>,
+    /// The return that it came back with.
+    pub return_id: Option<Uuid>,
 }
 
 /// How a wish to hold an order's lines ends.
@@ -194,6 +202,7 @@ impl Stock {
                 delta: -quantity,
                 reason: "SALE".into(),
                 order_id: Some(order_id),
+                return_id: None,
             };
             self.movements.push(movement);
         }
@@ -213,6 +222,7 @@ impl Stock {
             delta,
             reason: reason.into(),
             order_id: None,
+            return_id: None,
         });
         self.articles.get(sku).ok_or(Refusal::UnknownSku)
     }

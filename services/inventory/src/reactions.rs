@@ -2,8 +2,9 @@
 
 use either::Either::{self, Left, Right};
 use events::{
-    Event, Fault, InventoryCommitted, InventoryRejected, InventoryReleased, InventoryReserved, OrderPlaced,
-    OrderShipped, PaymentDeclined, PaymentRefunded, PaymentTimedOut, PaymentVoided, Subject,
+    Event, Fault, InventoryCommitted, InventoryRejected, InventoryReleased, InventoryReserved, InventoryRestocked,
+    OrderPlaced, OrderShipped, PaymentDeclined, PaymentRefunded, PaymentTimedOut, PaymentVoided, RefundCause,
+    ReturnReceived, Subject,
 };
 use messaging::Reactions;
 
@@ -16,8 +17,9 @@ pub fn reactions() -> Reactions<Stock> {
         .on::<PaymentDeclined>(release)
         .on::<PaymentTimedOut>(release)
         .on::<PaymentVoided>(release)
-        .on::<PaymentRefunded>(release)
+        .on::<PaymentRefunded>(release_refunded)
         .on::<OrderShipped>(commit)
+        .on::<ReturnReceived>(restock)
 }
 
 /// Holds every line of the order, or none of them; nothing for an order that was undone before.
@@ -52,6 +54,21 @@ pub fn release<E: Event>(stock: &mut Stock, undone: &E) -> Option<InventoryRelea
         reservation_id,
         cause: E::TYPE.name.to_owned(),
     })
+}
+
+/// Frees what an undone order held; goods that were sent and come back are not held any more.
+pub fn release_refunded(stock: &mut Stock, refunded: &PaymentRefunded) -> Option<InventoryReleased> {
+    (refunded.cause != RefundCause::GoodsReturned).then(|| release(stock, refunded))?
+}
+
+/// Puts on the shelf what came back and can be sold again, and says so even if that is nothing.
+pub fn restock(stock: &mut Stock, returned: &ReturnReceived) -> Result<Option<InventoryRestocked>, Fault> {
+    let lines = stock.restock(returned)?;
+    Ok(lines.map(|lines| InventoryRestocked {
+        order_id: returned.order_id,
+        lines,
+        return_id: Some(returned.return_id),
+    }))
 }
 
 /// The held pieces left the house.

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::domain::{Article, Product, Reservation, ReservationState, Stock};
+use crate::domain::{Article, Product, Reservation, ReservationState, Restock, Stock};
 
 impl WorkingSet for Stock {
     /// Locks the reservations in order of their ids, then the articles in order of their skus.
@@ -31,6 +31,18 @@ impl WorkingSet for Stock {
             };
             stock.reservations.insert(row.order_id, reservation);
         }
+        let restocks = sqlx::query!(
+            r#"select return_id, order_id, lines as "lines: Json<Vec<Line>>" from restocks where order_id = any($1)"#,
+            &touched.order_ids(),
+        );
+        for row in restocks.fetch_all(&mut **tx).await? {
+            let restock = Restock {
+                order_id: row.order_id,
+                lines: row.lines.0,
+                new: false,
+            };
+            stock.restocks.insert(row.return_id, restock);
+        }
         let skus: Vec<String> = skus.into_iter().collect();
         for row in sqlx::query_as!(
             ProductRow,
@@ -52,6 +64,7 @@ impl WorkingSet for Stock {
             self.reservations.iter().filter(|(_, reservation)| reservation.changed),
         )
         .await?;
+        save_restocks(tx, &self).await?;
         save_movements(tx, &self).await
     }
 
@@ -160,6 +173,24 @@ async fn save_reservations(tx: &mut Tx, changed: impl Iterator<Item = (&Uuid, &R
     all_saved(saved.rows_affected(), changed.len())
 }
 
+/// Only ever inserted: whoever restocks the same return at the same time loses the race and decides again.
+async fn save_restocks(tx: &mut Tx, stock: &Stock) -> sqlx::Result<()> {
+    let new: Vec<(&Uuid, &Restock)> = stock.restocks.iter().filter(|(_, restock)| restock.new).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<Json<&[Line]>> = new.iter().map(|(_, restock)| Json(restock.lines.as_slice())).collect();
+    sqlx::query!(
+        "insert into restocks (return_id, order_id, lines) select * from unnest($1::uuid[], $2::uuid[], $3::jsonb[])",
+        &new.iter().map(|(return_id, _)| **return_id).collect::<Vec<_>>(),
+        &new.iter().map(|(_, restock)| restock.order_id).collect::<Vec<_>>(),
+        &lines as &[Json<&[Line]>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 async fn save_movements(tx: &mut Tx, stock: &Stock) -> sqlx::Result<()> {
     let movements = &stock.movements;
     if movements.is_empty() {
@@ -167,8 +198,8 @@ async fn save_movements(tx: &mut Tx, stock: &Stock) -> sqlx::Result<()> {
     }
     sqlx::query!(
         r#"
-        insert into stock_movements (sku, delta, reason, order_id)
-        select * from unnest($1::text[], $2::bigint[], $3::text[], $4::uuid[])
+        insert into stock_movements (sku, delta, reason, order_id, return_id)
+        select * from unnest($1::text[], $2::bigint[], $3::text[], $4::uuid[], $5::uuid[])
         "#,
         &movements
             .iter()
@@ -180,6 +211,7 @@ async fn save_movements(tx: &mut Tx, stock: &Stock) -> sqlx::Result<()> {
             .map(|movement| movement.reason.clone())
             .collect::<Vec<_>>(),
         &movements.iter().map(|movement| movement.order_id).collect::<Vec<_>>() as &[Option<Uuid>],
+        &movements.iter().map(|movement| movement.return_id).collect::<Vec<_>>() as &[Option<Uuid>],
     )
     .execute(&mut **tx)
     .await?;

@@ -3,10 +3,11 @@
 
 use chrono::Utc;
 use events::{
-    Address, Customer, Line, OrderPlaced, OrderShipped, PaymentDeclined, PaymentRefunded, PaymentVoided, RefundCause,
+    Address, Customer, DAMAGED, Line, OrderPlaced, OrderShipped, PaymentDeclined, PaymentRefunded, PaymentVoided,
+    RESELLABLE, RefundCause, ReturnReceived, ReturnedLine,
 };
 use inventory::domain::{Product, ReservationState, Stock};
-use inventory::reactions::{commit, release, reserve};
+use inventory::reactions::{commit, release, release_refunded, reserve, restock};
 use inventory::{MIGRATIONS, store};
 use messaging::{Db, Decisions, Touched};
 use sqlx::PgPool;
@@ -212,12 +213,50 @@ async fn a_refund_after_shipping_takes_nothing_back_into_stock() {
         refund_id,
         amount: 1_000,
         cause: RefundCause::GoodsReturned,
+        return_id: Some(Uuid::now_v7()),
     };
-    house.hear(id, move |stock| release(stock, &refunded)).await;
+    house.hear(id, move |stock| release_refunded(stock, &refunded)).await;
     assert_eq!(
         (house.level().await, house.state(id).await),
         ((6, 0), ReservationState::Committed)
     );
+}
+
+/// Whichever is heard first, the sale or the return, and the return twice in different batches.
+#[tokio::test]
+async fn a_return_is_put_on_the_shelf_once_and_said_even_if_nothing_can_be_sold_again() {
+    for sale_first in [true, false] {
+        let (house, order) = (House::with_tea(10).await, order(4));
+        let id = order.order_id;
+        house.place(order).await;
+        if sale_first {
+            house.hear(id, move |stock| commit(stock, &shipped(id))).await;
+        }
+        for (condition, pieces) in [(RESELLABLE, 3), (DAMAGED, 1)] {
+            let line = ReturnedLine {
+                sku: "tea".into(),
+                quantity: pieces,
+                condition: condition.into(),
+            };
+            let returned = ReturnReceived {
+                order_id: id,
+                return_id: Uuid::now_v7(),
+                lines: vec![line],
+                refundable: 0,
+            };
+            for _ in 0..2 {
+                let returned = returned.clone();
+                house.hear(id, move |stock| restock(stock, &returned)).await;
+            }
+        }
+        if !sale_first {
+            house.hear(id, move |stock| commit(stock, &shipped(id))).await;
+        }
+        assert_eq!(house.level().await, (9, 0));
+        let told = house.told().await;
+        assert_eq!(told.iter().filter(|name| *name == "InventoryRestocked").count(), 2);
+        house.audit().await;
+    }
 }
 
 /// Row 30: of five hundred orders for a hundred pieces inventory accepts exactly a hundred and refuses the others.

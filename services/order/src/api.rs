@@ -2,6 +2,7 @@
 
 mod follow;
 mod place;
+mod returns;
 mod stream;
 mod views;
 
@@ -67,6 +68,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(place::place_order, list_orders))
         .routes(routes!(show_order))
         .routes(routes!(cancel_order))
+        .routes(routes!(returns::request_return, returns::list_returns))
+        .routes(routes!(returns::show_return))
         .routes(routes!(show_saga))
         .routes(routes!(show_timeline))
         .routes(routes!(stream::follow_order))

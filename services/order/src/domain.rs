@@ -3,6 +3,7 @@
 
 mod history;
 mod placing;
+mod returns;
 mod saga;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use events::{
     Address, CancelReason, Customer, Line, OrderCancellationRequested, OrderCancelled, OrderCompleted, OrderConfirmed,
-    OrderPlaced,
+    OrderPlaced, OrderRefunded,
 };
 use serde::{Deserialize, Serialize};
 use telemetry::TraceContext;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 pub use history::{History, StateChange};
 pub use placing::{Offer, Priced, Refused, StockCheck, Wish, WishedLine};
+pub use returns::{Return, ReturnLine, ReturnState, ReturnWish, Returning};
 pub use saga::{Patience, Step, StepState, Waits};
 
 /// The orders that a batch touches, and what else the service knows.
@@ -72,6 +74,8 @@ pub struct Order {
     pub pay_by: DateTime<Utc>,
     /// What happened to it.
     pub facts: Facts,
+    /// What is known of its returns, by return.
+    pub returns: BTreeMap<Uuid, Return>,
     /// Counts the changes; the entity tag.
     pub version: i64,
     /// The version that is in the database; 0 for a new order.
@@ -100,7 +104,7 @@ pub struct Facts {
     pub declined: bool,
     /// The gateway said nothing in time.
     pub timed_out: bool,
-    /// What was paid back, in minor units.
+    /// What was paid back because the order is undone, in minor units.
     pub refunded: Option<i64>,
     /// The payment was called off before money was taken.
     pub voided: bool,
@@ -148,6 +152,10 @@ pub enum State {
     Cancelling,
     /// Undone; every compensation is confirmed.
     Cancelled,
+    /// Arrived; goods are being sent back, or to be paid back.
+    Returning,
+    /// Arrived and sent back: everything that was paid went back.
+    Refunded,
 }
 
 impl State {
@@ -161,12 +169,14 @@ impl State {
             Self::Completed => "COMPLETED",
             Self::Cancelling => "CANCELLING",
             Self::Cancelled => "CANCELLED",
+            Self::Returning => "RETURNING",
+            Self::Refunded => "REFUNDED",
         }
     }
 
-    /// Whether nothing will change any more.
+    /// Whether nothing will change any more, unless the customer sends something back.
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Cancelled)
+        matches!(self, Self::Completed | Self::Cancelled | Self::Refunded)
     }
 
     /// Whether the order may still become overdue.
@@ -175,8 +185,11 @@ impl State {
     }
 }
 
-/// What an order says when a fact completes a step: each at most once in its life.
-pub type FollowUp = (Option<OrderConfirmed>, (Option<OrderCompleted>, Option<OrderCancelled>));
+/// What an order says when a fact completes a step: each at most once in its life, or in the life of a return.
+pub type FollowUp = (
+    Option<OrderConfirmed>,
+    (Option<OrderCompleted>, (Option<OrderCancelled>, Option<OrderRefunded>)),
+);
 
 /// How a wish to cancel is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +209,7 @@ impl Order {
         if facts.cancelled.is_some() {
             State::Cancelled
         } else if facts.delivered.is_some() {
-            State::Completed
+            self.delivered_state()
         } else if self.cause().is_some() {
             State::Cancelling
         } else if facts.shipped {
@@ -220,12 +233,16 @@ impl Order {
         let before = self.facts.clone();
         fact(&mut self.facts);
         if self.facts == before {
-            return (None, (None, None));
+            return Self::nothing();
         }
         self.version += 1;
-        let follow_up = (self.confirm(), (self.complete(), self.cancel()));
+        let follow_up = (self.confirm(), (self.complete(), (self.cancel(), None)));
         self.note_state();
         follow_up
+    }
+
+    fn nothing() -> FollowUp {
+        (None, (None, (None, None)))
     }
 
     /// Asks for the order to be undone, as long as the parcel has not left the house.
@@ -237,7 +254,9 @@ impl Order {
         match self.state() {
             State::Cancelled => (Cancellation::AlreadyDone, None),
             State::Cancelling => (Cancellation::UnderWay, None),
-            state @ (State::Shipped | State::Completed) => (Cancellation::TooLate(state), None),
+            state @ (State::Shipped | State::Completed | State::Returning | State::Refunded) => {
+                (Cancellation::TooLate(state), None)
+            }
             State::Pending | State::Reserved | State::Confirmed => {
                 self.facts.cancel_requested = Some(reason);
                 self.version += 1;

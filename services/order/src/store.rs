@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use answers::{answer, forget_answers};
 pub use states::{PastState, states_after, versions};
 
-use crate::domain::{Answer, Facts, History, Offer, Order, Orders, Patience, StockCheck};
+use crate::domain::{Answer, Facts, History, Offer, Order, Orders, Patience, Return, StockCheck};
 
 impl WorkingSet for Orders {
     /// Locks the orders in order of their ids; idempotency keys are only ever added.
@@ -33,7 +33,7 @@ impl WorkingSet for Orders {
             r#"
             select id, customer_id, customer_email, lines as "lines: Json<Vec<Line>>", total, currency,
                    ship_to as "ship_to: Json<Address>", payment_method, stock_check, facts as "facts: Json<Facts>",
-                   version, pay_by, traceparent, tracestate, created_at, updated_at
+                   returns as "returns: Json<BTreeMap<Uuid, Return>>", version, pay_by, traceparent, tracestate, created_at, updated_at
             from orders where id = any($1) order by id for update
             "#,
             &touched.order_ids(),
@@ -95,6 +95,7 @@ struct OrderRow {
     payment_method: String,
     stock_check: String,
     facts: Json<Facts>,
+    returns: Json<BTreeMap<Uuid, Return>>,
     version: i64,
     pay_by: DateTime<Utc>,
     traceparent: Option<String>,
@@ -123,6 +124,7 @@ impl OrderRow {
             },
             pay_by: self.pay_by,
             facts: self.facts.0,
+            returns: self.returns.0,
             version: self.version,
             saved_version: self.version,
             history: History::default(),
@@ -170,7 +172,7 @@ async fn select(pool: &PgPool, filter: &Filter, id: Option<Uuid>, limit: i64) ->
         r#"
         select id, customer_id, customer_email, lines as "lines: Json<Vec<Line>>", total, currency,
                ship_to as "ship_to: Json<Address>", payment_method, stock_check, facts as "facts: Json<Facts>",
-               version, pay_by, traceparent, tracestate, created_at, updated_at
+               returns as "returns: Json<BTreeMap<Uuid, Return>>", version, pay_by, traceparent, tracestate, created_at, updated_at
         from orders
         where ($1::uuid is null or id = $1) and ($2::text is null or state = $2)
           and ($3::uuid is null or customer_id = $3) and ($4::timestamptz is null or created_at > $4)

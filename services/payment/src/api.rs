@@ -1,5 +1,6 @@
 //! HTTP in: payments and the ledger for those who look, and the gateway's notices.
 
+mod refunds;
 mod webhook;
 
 use axum::Router;
@@ -49,6 +50,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(list_ledger))
         .routes(routes!(show_balance))
         .routes(routes!(webhook::hear))
+        .merge(refunds::routes())
 }
 
 /// A payment as outsiders see it.
@@ -69,6 +71,8 @@ struct PaymentView {
     refund_attempts: i32,
     /// Why the last attempt did not settle it; it is tried again.
     trouble: Option<String>,
+    /// What goes back, or went back, for returns.
+    refunds: Vec<refunds::RefundView>,
     /// What happened to it, oldest first: the name of each event and what it says.
     #[schema(value_type = Vec<Object>)]
     events: Value,
@@ -83,6 +87,7 @@ struct PaymentView {
 async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Result<Json<PaymentView>, ApiError> {
     let found = store::payment(app.db.pool(), order_id).await?;
     let (payment, events) = found.ok_or_else(|| ApiError::not_found("nothing was ever asked of us for this order"))?;
+    let refunds = store::return_refunds(app.db.pool(), order_id).await?;
     Ok(Json(PaymentView {
         order_id,
         payment_id: payment.payment_id,
@@ -94,6 +99,7 @@ async fn show_payment(State(app): State<App>, Path(order_id): Path<Uuid>) -> Res
         attempts: payment.progress.attempts,
         refund_attempts: payment.progress.refund_attempts,
         trouble: payment.progress.trouble,
+        refunds: refunds.into_iter().map(refunds::RefundView::from).collect(),
         events,
     }))
 }

@@ -233,6 +233,11 @@ impl Gateway {
             tracing::warn!(charge, "this charge had been refunded before");
             return Ok(charge.to_owned());
         }
+        // A card that was closed, a charge in dispute: its word is in the log, and a human has to see to it.
+        if matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED) {
+            let _ = answer.refused();
+            return Err(Failure::REFUSED);
+        }
         Ok(answer.succeeded()?.read::<Refund>()?.id)
     }
 

@@ -3,7 +3,9 @@
 //! A payment is what its facts amount to. What the gateway has done is known only when it said so, never
 //! because it said nothing: until then nobody is told that a payment was called off.
 
+mod fact;
 mod payment;
+mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +19,9 @@ use events::{
 };
 use uuid::Uuid;
 
-pub use payment::{Due, Fact, Payment, Progress, State, Undo, refund_id};
+pub use fact::Fact;
+pub use payment::{Due, Payment, Progress, State, Undo, refund_id};
+pub use returns::{Asked, RefundProgress, RefundState, Retry, ReturnRefund, return_refund_id};
 
 /// The payments that a batch touches.
 #[derive(Debug, Default)]
@@ -165,7 +169,8 @@ impl Payments {
             return Some(void(self.open(order_id), cause));
         };
         match (payment.state, payment.undo) {
-            (State::Succeeded, _) => {
+            // What came back in part cannot be called off as well.
+            (State::Succeeded, _) if payment.refunds.is_empty() => {
                 refund(payment, cause);
                 None
             }
@@ -190,6 +195,7 @@ impl Payments {
         let payment = self.payments.get_mut(&order_id).ok_or_else(unpaid)?;
         match payment.state {
             State::Refunding | State::Refunded => Ok(()),
+            State::Succeeded if !payment.refunds.is_empty() => Err(Fault::new("a parcel failed that came back")),
             State::Succeeded => {
                 refund(payment, RefundCause::ShippingFailed);
                 Ok(())

@@ -37,14 +37,22 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
         patience,
     };
     let refund = tasks::Refund {
+        decisions: decisions.clone(),
+        gateway: gateway.clone(),
+        patience,
+    };
+    let refund_return = tasks::RefundReturn {
         decisions,
         gateway,
         patience,
     };
+    let db = service.db();
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
         .publish_as(Owner::Payment)
         .run_errand(charge)
-        .run_errand(refund))
+        .run_errand(refund)
+        .run_errand(refund_return)
+        .run_task(|shutdown| tasks::measure_refunds(db, shutdown)))
 }

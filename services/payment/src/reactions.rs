@@ -1,9 +1,12 @@
 //! What payment does with the events it hears.
 
-use events::{Fault, InventoryReserved, PaymentDeclined, PaymentVoided, ShipmentCancelled, ShipmentFailed};
-use messaging::Reactions;
+use events::{
+    Fault, InventoryReserved, PaymentDeclined, PaymentRefunded, PaymentVoided, ReturnReceived, ShipmentCancelled,
+    ShipmentFailed,
+};
+use messaging::{Envelope, Reactions};
 
-use crate::domain::Payments;
+use crate::domain::{Asked, Payments};
 
 /// The wiring: what is heard, and what is done about it.
 pub fn reactions() -> Reactions<Payments> {
@@ -11,6 +14,7 @@ pub fn reactions() -> Reactions<Payments> {
         .on::<InventoryReserved>(request)
         .on::<ShipmentFailed>(pay_back)
         .on::<ShipmentCancelled>(undo)
+        .on_fact::<ReturnReceived>(refund_return)
 }
 
 /// Puts the charge on the list of errands; nothing is told before the gateway has answered.
@@ -26,4 +30,17 @@ pub fn pay_back(payments: &mut Payments, shipment: &ShipmentFailed) -> Result<()
 /// Undoes the payment of a cancelled order, and says at once if it took nothing.
 pub fn undo(payments: &mut Payments, shipment: &ShipmentCancelled) -> Option<PaymentVoided> {
     payments.undo(shipment.order_id)
+}
+
+/// Puts the refund of a return on the list of errands, and says at once if there is nothing to give back.
+pub fn refund_return(
+    payments: &mut Payments,
+    returned: &ReturnReceived,
+    envelope: &Envelope,
+) -> Result<Option<PaymentRefunded>, Fault> {
+    let asked = Asked {
+        event_id: Some(envelope.event_id),
+        trace: envelope.trace.clone(),
+    };
+    payments.refund_return(returned, asked)
 }

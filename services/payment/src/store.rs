@@ -1,7 +1,10 @@
 //! The only SQL of the payment service: a batch's working set, the errands' work, and the queries of the API.
 
 mod errands;
+mod returns;
 mod save;
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::RefundCause;
@@ -12,6 +15,11 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::domain::{Due, Fact, Payment, Payments, Progress, State, Undo};
+
+pub use returns::{
+    DueReturnRefund, ReturnRefundRow, next_return_refund, open_return_refunds, return_refunds, return_refunds_in_state,
+    take_return_refunds,
+};
 
 pub use errands::{DueCharge, DueRefund, Take, next_charge, next_refund, take_charges, take_refunds};
 
@@ -38,6 +46,7 @@ impl WorkingSet for Payments {
                 .extend(row.caused_by.map(|cause| (row.order_id, cause)));
             payments.payments.insert(row.order_id, row.into_payment());
         }
+        returns::load(tx, &touched.order_ids(), &mut payments).await?;
         Ok(payments)
     }
 
@@ -140,6 +149,7 @@ impl PaymentRow {
             cause: self.cause.as_deref().map(cause_from_sql),
             undo: Undo::from_sql(&self.undo),
             unresolved: self.unresolved,
+            refunds: BTreeMap::new(),
             version: self.version,
             progress: Progress {
                 attempts: self.attempts,
@@ -154,7 +164,7 @@ impl PaymentRow {
     }
 }
 
-/// An order's payment and its history, as one statement saw them.
+/// An order's payment, without what was refunded for returns, and its history, as one statement saw them.
 pub async fn payment(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<(Payment, Value)>> {
     let row = sqlx::query!(
         r#"

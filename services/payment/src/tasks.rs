@@ -3,6 +3,8 @@
 //! Every attempt is counted in the database before the call. An attempt without an answer is never taken for a
 //! refusal: the gateway is asked what it did, and the charge is only ever repeated under the same key.
 
+mod returns;
+
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -16,6 +18,8 @@ use crate::Patience;
 use crate::clients::{Failure, Gateway, Standing};
 use crate::domain::{Outcome, Payments, refund_id};
 use crate::store::{self, DueCharge, DueRefund, Take};
+
+pub use returns::{RefundReturn, measure_refunds};
 
 /// The first pause between attempts at most; it doubles with every attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

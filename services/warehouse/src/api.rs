@@ -1,5 +1,7 @@
 //! HTTP in: what became of an order's parcel, and the warehouse's work done by hand.
 
+mod returns;
+
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request, State as AppState};
@@ -48,6 +50,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(dispatch))
         .routes(routes!(deliver))
         .routes(routes!(fail))
+        .merge(returns::routes())
 }
 
 /// A shipment as outsiders see it; where it goes is not theirs to know.

@@ -12,7 +12,8 @@ pub struct Config {
     #[command(flatten)]
     pub chassis: chassis::Config,
 
-    /// Whether parcels are dispatched and delivered unasked (`true`), or only by hand over HTTP (`false`).
+    /// Whether parcels are dispatched and delivered, and returns received, unasked (`true`), or only by hand over
+    /// HTTP (`false`).
     #[arg(long, env = "WAREHOUSE_AUTO", default_value_t = true, action = ArgAction::Set)]
     pub auto: bool,
 
@@ -23,6 +24,10 @@ pub struct Config {
     /// How long a parcel is on its way, in milliseconds; 0 is as soon as possible.
     #[arg(long, env = "WAREHOUSE_DELIVERY_MS", default_value_t = 100)]
     pub delivery_ms: u32,
+
+    /// How long returned goods are on their way, in milliseconds; 0 is as soon as possible.
+    #[arg(long, env = "WAREHOUSE_RETURN_MS", default_value_t = 100)]
+    pub return_ms: u32,
 }
 
 impl Config {
@@ -39,5 +44,10 @@ impl Config {
     /// How long a shipment stays dispatched at least.
     pub fn delivery(&self) -> Duration {
         Duration::from_millis(self.delivery_ms.into())
+    }
+
+    /// How long a return stays awaited at least.
+    pub fn return_delay(&self) -> Duration {
+        Duration::from_millis(self.return_ms.into())
     }
 }

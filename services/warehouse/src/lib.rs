@@ -43,8 +43,12 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
         delay: config.pick(),
     };
     let deliver = tasks::Deliver {
-        decisions,
+        decisions: decisions.clone(),
         delay: config.delivery(),
     };
-    Ok(service.run_errand(dispatch).run_errand(deliver))
+    let take_back = tasks::TakeBack {
+        decisions,
+        delay: config.return_delay(),
+    };
+    Ok(service.run_errand(dispatch).run_errand(deliver).run_errand(take_back))
 }

@@ -2,9 +2,10 @@
 
 use either::Either;
 use events::{
-    OrderCancellationRequested, OrderConfirmed, ShipmentCancelRejected, ShipmentCancelled, ShipmentScheduled,
+    OrderCancellationRequested, OrderConfirmed, OrderReturnRequested, ShipmentCancelRejected, ShipmentCancelled,
+    ShipmentScheduled,
 };
-use messaging::Reactions;
+use messaging::{Envelope, Reactions};
 
 use crate::clients::Carrier;
 use crate::domain::Warehouse;
@@ -14,6 +15,7 @@ pub fn reactions() -> Reactions<Warehouse> {
     Reactions::of("warehouse")
         .on::<OrderConfirmed>(schedule)
         .on::<OrderCancellationRequested>(call_off)
+        .on_fact::<OrderReturnRequested>(expect)
 }
 
 /// Schedules the parcel of a paid order; nothing for an order that was called off before.
@@ -27,4 +29,9 @@ pub fn call_off(
     order: &OrderCancellationRequested,
 ) -> Option<Either<ShipmentCancelled, ShipmentCancelRejected>> {
     warehouse.call_off(order.order_id)
+}
+
+/// Awaits the goods; what is said of them follows when somebody has looked at them.
+pub fn expect(warehouse: &mut Warehouse, announced: &OrderReturnRequested, envelope: &Envelope) {
+    warehouse.expect(announced, Some(envelope.event_id), &envelope.trace);
 }

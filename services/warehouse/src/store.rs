@@ -1,5 +1,7 @@
 //! The only SQL of the warehouse: a batch's working set, the errands' work, and the queries of the API.
 
+mod returns;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +12,8 @@ use sqlx::{PgConnection, PgPool};
 use telemetry::TraceContext;
 use uuid::Uuid;
 
+pub use returns::{DueReturn, next_due_return, one_return, take_due_returns};
+
 use crate::domain::{Parcel, Shipment, State, Warehouse};
 
 /// How long an errand may hold a shipment; longer than any call to the carrier takes. It doubles with
@@ -17,7 +21,7 @@ use crate::domain::{Parcel, Shipment, State, Warehouse};
 const LEASE: Duration = Duration::from_secs(10);
 
 impl WorkingSet for Warehouse {
-    /// Locks the shipments in order of their orders' ids.
+    /// Locks the shipments in order of their orders' ids, then the returns in order of their own.
     async fn load(tx: &mut Tx, touched: &Touched) -> sqlx::Result<Self> {
         let rows = sqlx::query_as!(
             ShipmentRow,
@@ -33,12 +37,14 @@ impl WorkingSet for Warehouse {
         let shipments = rows.into_iter().map(|row| (row.order_id, row.into_shipment()));
         Ok(Self {
             shipments: shipments.collect(),
+            returns: returns::load(tx, touched).await?,
         })
     }
 
     async fn save(self, tx: &mut Tx, journal: &Journal) -> sqlx::Result<()> {
         let changed = self.shipments.iter().filter(|(_, shipment)| shipment.changed);
-        save_shipments(tx, &changed.collect::<Vec<_>>(), journal).await
+        save_shipments(tx, &changed.collect::<Vec<_>>(), journal).await?;
+        returns::save(tx, &self.returns).await
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the warehouse does unasked: it hands parcels to the carrier, and sees them arrive.
+//! What the warehouse does unasked: it hands parcels to the carrier, sees them arrive, and takes back what returns.
 //!
-//! Both errands read the state again when they settle, so a parcel that was called off, or moved on
+//! All errands read the state again when they settle, so a parcel that was called off, or moved on
 //! by hand meanwhile, is left alone.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use telemetry::TraceContext;
 
 use crate::clients::Carrier;
 use crate::domain::{State, Warehouse};
-use crate::store::{self, Due};
+use crate::store::{self, Due, DueReturn};
 
 /// Hands scheduled parcels to the carrier.
 pub struct Dispatch {
@@ -87,5 +87,40 @@ impl Errand for Deliver {
 
     async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
         store::next_due(session, State::Dispatched, self.delay).await
+    }
+}
+
+/// Takes back what comes back, unopened.
+pub struct TakeBack {
+    /// Where the outcome is settled.
+    pub decisions: Decisions<Warehouse>,
+    /// How long the goods are on their way.
+    pub delay: Duration,
+}
+
+impl Errand for TakeBack {
+    type Job = DueReturn;
+
+    const NAME: &'static str = "take back";
+
+    async fn take(&self, session: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<DueReturn>> {
+        store::take_due_returns(session, self.delay, limit).await
+    }
+
+    async fn perform(&self, job: DueReturn) -> anyhow::Result<()> {
+        let settle = move |warehouse: &mut Warehouse| ((), warehouse.receive_unopened(job.return_id));
+        Ok(self
+            .decisions
+            .after(job.cause)
+            .decide(Touched::order(job.order_id), settle)
+            .await?)
+    }
+
+    fn trace(job: &DueReturn) -> &TraceContext {
+        &job.trace
+    }
+
+    async fn next_due(&self, session: &mut PgConnection) -> sqlx::Result<Option<Duration>> {
+        store::next_due_return(session, self.delay).await
     }
 }

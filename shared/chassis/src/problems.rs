@@ -95,6 +95,30 @@ pub const PROBLEMS: &[Problem] = &[
         "Look at the shipment, and do what fits its state.",
     ),
     problem(
+        "order-not-returnable",
+        StatusCode::CONFLICT,
+        "Only what has arrived can be sent back, and not more often than a hundred times; `detail` says what is the matter.",
+        "Wait until the order is COMPLETED, or cancel it while that is possible.",
+    ),
+    problem(
+        "return-exceeds-order",
+        StatusCode::CONFLICT,
+        "More would come back than was bought, counting what came back before; `errors` names the lines.",
+        "Send back what is left, or wait until an open return was rejected.",
+    ),
+    problem(
+        "return-not-in-state",
+        StatusCode::CONFLICT,
+        "The return was received or rejected before; `detail` says which.",
+        "Nothing can be changed about it.",
+    ),
+    problem(
+        "refund-not-refused",
+        StatusCode::CONFLICT,
+        "Only a refund that the gateway has refused can be tried again by hand; `detail` says where it stands.",
+        "Wait: it is tried by itself, or was paid.",
+    ),
+    problem(
         "dead-letter-not-redrivable",
         StatusCode::CONFLICT,
         "This event cannot be tried again: it is done already, or it waits behind another one.",

@@ -147,7 +147,10 @@ event!(InventoryCommitted, Inventory, v 1, order_id);
 pub struct InventoryRestocked {
     /// The order.
     pub order_id: Uuid,
-    /// What came back.
+    /// What can be sold again; empty when nothing of it can.
     pub lines: Vec<Line>,
+    /// The return that it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_id: Option<Uuid>,
 }
 event!(InventoryRestocked, Inventory, v 1, order_id);

@@ -33,6 +33,6 @@ pub use order::{
 pub use payment::{PaymentDeclined, PaymentRefunded, PaymentSucceeded, PaymentTimedOut, PaymentVoided, RefundCause};
 pub use types::{Address, Currency, Customer, Line, Quantity};
 pub use warehouse::{
-    OrderDelivered, OrderShipped, ReturnReceived, ReturnRejected, ReturnedLine, ShipmentCancelRejected,
-    ShipmentCancelled, ShipmentFailed, ShipmentScheduled,
+    DAMAGED, OrderDelivered, OrderShipped, RESELLABLE, ReturnReceived, ReturnRejected, ReturnedLine,
+    ShipmentCancelRejected, ShipmentCancelled, ShipmentFailed, ShipmentScheduled,
 };

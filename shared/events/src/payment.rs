@@ -76,6 +76,9 @@ pub struct PaymentRefunded {
     pub amount: i64,
     /// Why.
     pub cause: RefundCause,
+    /// The return that it is for; none when the whole order was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_id: Option<Uuid>,
 }
 event!(PaymentRefunded, Payment, v 1, order_id);
 

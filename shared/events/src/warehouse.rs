@@ -121,7 +121,7 @@ pub struct ReturnReceived {
     /// What is to be paid back, in minor units.
     pub refundable: i64,
 }
-event!(ReturnReceived, Warehouse, v 1, order_id);
+event!(ReturnReceived, Warehouse, v 1, order_id, skus of lines);
 
 /// Returned goods were refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -138,12 +138,17 @@ pub struct ReturnRejected {
 event!(ReturnRejected, Warehouse, v 1, order_id);
 
 /// One article that came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, utoipa::ToSchema)]
 pub struct ReturnedLine {
     /// The article.
     pub sku: String,
     /// How many pieces.
     pub quantity: Quantity,
-    /// `resellable` or `damaged`.
+    /// [`RESELLABLE`] or [`DAMAGED`].
     pub condition: String,
 }
+
+/// The condition of returned goods that are sold again.
+pub const RESELLABLE: &str = "resellable";
+/// The condition of returned goods that are paid back, but never sold again.
+pub const DAMAGED: &str = "damaged";

@@ -13,4 +13,4 @@ mod span;
 pub use context::{TraceContext, TraceContextError};
 pub use export::{Telemetry, start};
 pub use logs::LogFormat;
-pub use span::{Kind, Span, current, follow};
+pub use span::{Kind, Span, current, follow, link};

@@ -122,6 +122,13 @@ pub fn follow(span: &tracing::Span, parent: &TraceContext) {
     let _ = span.set_parent(context);
 }
 
+/// Points the `tracing` span that this code runs in at another trace, of which it is no part.
+pub fn link(other: &TraceContext) {
+    if other.is_valid() {
+        tracing::Span::current().add_link(other.span_context());
+    }
+}
+
 /// What OpenTelemetry's own types do not carry on: the `tracestate` as it came, of which they refuse legal keys, and
 /// whether the trace id is random, which they forget.
 #[derive(Debug, Clone)]

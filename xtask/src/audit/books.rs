@@ -35,6 +35,10 @@ pub(super) struct Books {
     /// Pieces that left the house.
     pub(super) sold: Units,
     pub(super) shipments: BTreeMap<Uuid, String>,
+    /// What the warehouse, payment and inventory know of returns, by return.
+    pub(super) parcels: BTreeMap<Uuid, Parcel>,
+    pub(super) refunds: BTreeMap<Uuid, Refund>,
+    pub(super) restocks: BTreeMap<Uuid, Restock>,
     pub(super) mails: Vec<Mail>,
     pub(super) analytics: Analytics,
     pub(super) messages: BTreeMap<Service, Messages>,
@@ -47,6 +51,7 @@ pub(super) struct OrderRow {
     pub(super) state: String,
     pub(super) total: i64,
     pub(super) lines: serde_json::Value,
+    pub(super) returns: sqlx::types::Json<BTreeMap<Uuid, Return>>,
     pub(super) traceparent: Option<String>,
 }
 
@@ -56,6 +61,52 @@ pub(super) struct Order {
     pub(super) total: i64,
     pub(super) units: Units,
     pub(super) trace: Option<String>,
+    pub(super) returns: BTreeMap<Uuid, Return>,
+}
+
+/// A return as the order service knows it.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Return {
+    pub(super) lines: serde_json::Value,
+    pub(super) received: Option<(DateTime<Utc>, i64)>,
+    pub(super) rejected: Option<DateTime<Utc>>,
+    pub(super) restocked: Option<DateTime<Utc>>,
+    pub(super) refunded: Option<(DateTime<Utc>, i64)>,
+    pub(super) told: bool,
+}
+
+impl Return {
+    /// Paid back, in minor units.
+    pub(super) fn back(&self) -> i64 {
+        self.refunded.map_or(0, |(_, amount)| amount)
+    }
+}
+
+/// A return as the warehouse knows it.
+#[derive(Debug, FromRow)]
+pub(super) struct Parcel {
+    pub(super) return_id: Uuid,
+    pub(super) order_id: Uuid,
+    pub(super) state: String,
+    pub(super) lines: serde_json::Value,
+    pub(super) found: Option<serde_json::Value>,
+    pub(super) refundable: i64,
+}
+
+/// A return as payment knows it.
+#[derive(Debug, FromRow)]
+pub(super) struct Refund {
+    pub(super) return_id: Uuid,
+    pub(super) order_id: Uuid,
+    pub(super) amount: i64,
+    pub(super) state: String,
+}
+
+/// A return as inventory knows it.
+#[derive(Debug)]
+pub(super) struct Restock {
+    pub(super) order_id: Uuid,
+    pub(super) units: Units,
 }
 
 #[derive(Debug, FromRow)]
@@ -207,6 +258,13 @@ impl Books {
     pub(super) fn in_state<'a>(&'a self, states: &'a [&str]) -> impl Iterator<Item = (&'a Uuid, &'a Order)> {
         let among = |order: &Order| states.contains(&order.state.as_str());
         self.orders.iter().filter(move |(_, order)| among(order))
+    }
+
+    /// Every return that an order knows, with its order.
+    pub(super) fn returns(&self) -> impl Iterator<Item = (&Uuid, &Uuid, &Return)> {
+        self.orders
+            .iter()
+            .flat_map(|(order, known)| known.returns.iter().map(move |(id, one)| (order, id, one)))
     }
 
     /// Every id of an event that a service has told, or still has to tell.

@@ -13,7 +13,7 @@ use crate::shop::Service;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What is counted in each database, and what it is.
-const WAITING: [(Service, &str, &str); 9] = [
+const WAITING: [(Service, &str, &str); 11] = [
     (
         Service::Order,
         "orders are not at their end",
@@ -28,6 +28,16 @@ const WAITING: [(Service, &str, &str); 9] = [
         Service::Warehouse,
         "parcels are on their way",
         "select count(*) from shipments where state in ('SCHEDULED', 'DISPATCHED')",
+    ),
+    (
+        Service::Payment,
+        "refunds of returns are open",
+        "select count(*) from return_refunds where state <> 'DONE'",
+    ),
+    (
+        Service::Warehouse,
+        "returns are awaited",
+        "select count(*) from returns where state = 'AWAITED'",
     ),
     (
         Service::Email,

@@ -8,7 +8,9 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::books::{Analytics, Books, Messages, Order, OrderRow, Reservation, Units, trace_of};
+use super::books::{
+    Analytics, Books, Messages, Order, OrderRow, Parcel, Refund, Reservation, Restock, Units, trace_of,
+};
 use super::{Audit, Check, Finding, Invariant, Source, streams};
 use crate::shop::Service;
 
@@ -78,7 +80,7 @@ impl Audit {
             Service::Order => books.read_orders(&mut db).await?,
             Service::Payment => books.read_payments(&mut db).await?,
             Service::Inventory => books.read_stock(&mut db).await?,
-            Service::Warehouse => books.shipments = pairs(&mut db, "select order_id, state from shipments").await?,
+            Service::Warehouse => books.read_parcels(&mut db).await?,
             Service::Email => {
                 let mails = sqlx::query_as("select order_id, template, state from notifications");
                 books.mails = mails.fetch_all(&mut db).await?;
@@ -123,6 +125,9 @@ impl Books {
             reservations: BTreeMap::new(),
             sold: Units::new(),
             shipments: BTreeMap::new(),
+            parcels: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            restocks: BTreeMap::new(),
             mails: Vec::new(),
             analytics: Analytics::default(),
             messages: BTreeMap::new(),
@@ -136,7 +141,7 @@ impl Books {
     }
 
     async fn read_orders(&mut self, db: &mut PgConnection) -> Result<()> {
-        let rows: Vec<OrderRow> = sqlx::query_as("select id, state, total, lines, traceparent from orders")
+        let rows: Vec<OrderRow> = sqlx::query_as("select id, state, total, lines, returns, traceparent from orders")
             .fetch_all(&mut *db)
             .await?;
         let order = |row: OrderRow| Order {
@@ -144,6 +149,7 @@ impl Books {
             total: row.total,
             units: units(&row.lines),
             trace: trace_of(row.traceparent.as_deref()).map(str::to_owned),
+            returns: row.returns.0,
         };
         self.orders = rows.into_iter().map(|row| (row.id, order(row))).collect();
         self.keys = sqlx::query_as("select scope, order_id from idempotency_keys")
@@ -162,7 +168,10 @@ impl Books {
             .map(|payment| (payment.order_id, payment))
             .collect();
         let sales = "select coalesce(sum(credit - debit), 0)::bigint from ledger where account = 'sales'";
-        self.sales_account = sqlx::query_scalar(sales).fetch_one(db).await?;
+        self.sales_account = sqlx::query_scalar(sales).fetch_one(&mut *db).await?;
+        let refunds = sqlx::query_as("select return_id, order_id, amount, state from return_refunds");
+        let refunds: Vec<Refund> = refunds.fetch_all(db).await?;
+        self.refunds = refunds.into_iter().map(|refund| (refund.return_id, refund)).collect();
         Ok(())
     }
 
@@ -176,7 +185,22 @@ impl Books {
         };
         self.reservations = rows.into_iter().map(reservation).collect();
         let sold = "select sku, -sum(delta)::bigint from stock_movements where reason = 'SALE' group by sku";
-        self.sold = pairs(db, sold).await?;
+        self.sold = pairs(&mut *db, sold).await?;
+        let restocks = sqlx::query_as("select return_id, order_id, lines from restocks");
+        let restocks: Vec<(Uuid, Uuid, Value)> = restocks.fetch_all(db).await?;
+        let restock = |(return_id, order_id, lines): (Uuid, Uuid, Value)| {
+            let units = units(&lines);
+            (return_id, Restock { order_id, units })
+        };
+        self.restocks = restocks.into_iter().map(restock).collect();
+        Ok(())
+    }
+
+    async fn read_parcels(&mut self, db: &mut PgConnection) -> Result<()> {
+        self.shipments = pairs(&mut *db, "select order_id, state from shipments").await?;
+        let parcels = sqlx::query_as("select return_id, order_id, state, lines, found, refundable from returns");
+        let parcels: Vec<Parcel> = parcels.fetch_all(db).await?;
+        self.parcels = parcels.into_iter().map(|parcel| (parcel.return_id, parcel)).collect();
         Ok(())
     }
 }
@@ -232,7 +256,7 @@ where
 }
 
 /// Pieces by sku; an article may stand in several lines.
-fn units(lines: &Value) -> Units {
+pub(super) fn units(lines: &Value) -> Units {
     let mut units = Units::new();
     for line in lines.as_array().into_iter().flatten() {
         let sku = line["sku"].as_str().unwrap_or_default().to_owned();

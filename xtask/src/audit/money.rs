@@ -44,7 +44,8 @@ pub(super) const INVARIANTS: &[Invariant] = &[
             looked_at: "select count(*) from payments where refunded > 0",
             breaches: "with moved as (
                            select order_id, coalesce(sum((data->>'amount')::bigint) filter (where type = 'Captured'), 0) as taken,
-                                  coalesce(sum((data->>'amount')::bigint) filter (where type = 'Refunded'), 0) as returned
+                                  coalesce(sum((data->>'amount')::bigint)
+                                           filter (where type in ('Refunded', 'ReturnRefunded')), 0) as returned
                            from payment_events group by order_id
                        )
                        select 'of ' || taken || ' taken for order ' || order_id || ', ' || returned || ' went back'
@@ -131,24 +132,32 @@ pub(super) const INVARIANTS: &[Invariant] = &[
             looked_at: "select count(*) from payments",
             breaches: "select 'payment of order ' || order_id || ' is ' || state || coalesce(' (' || trouble || ')', '')
                        from payments
-                       where state in ('PENDING', 'REFUNDING') or unresolved or undo = 'WANTED' or due_at is not null",
+                       where state in ('PENDING', 'REFUNDING') or unresolved or undo = 'WANTED' or due_at is not null
+                       union all
+                       select 'the refund of return ' || return_id || ' is ' || state || coalesce(' (' || trouble || ')', '')
+                       from return_refunds where state <> 'DONE'",
         },
     },
 ];
 
 /// The fold in SQL, so that it is not the payment service's own code that says it is right.
 const FOLD: &str = "
-with moved as (
+with summed as (
     select order_id,
            coalesce(sum((data->>'amount')::bigint) filter (where type = 'Requested'), 0) as amount,
            coalesce(sum((data->>'amount')::bigint) filter (where type = 'Captured'), 0) as captured,
-           coalesce(sum((data->>'amount')::bigint) filter (where type = 'Refunded'), 0) as refunded,
+           coalesce(sum((data->>'amount')::bigint) filter (where type in ('Refunded', 'ReturnRefunded')), 0) as refunded,
            (array_agg(case type when 'Requested' then 'PENDING' when 'Captured' then 'SUCCEEDED'
                                 when 'Declined' then 'DECLINED' when 'TimedOut' then 'TIMED_OUT'
                                 when 'Voided' then 'VOIDED' when 'RefundRequested' then 'REFUNDING'
                                 when 'Refunded' then 'REFUNDED' end order by version desc)
-               filter (where type not in ('UndoRequested', 'UndoAnswered', 'FoundUncharged')))[1] as state
+               filter (where type not in ('UndoRequested', 'UndoAnswered', 'FoundUncharged') and type not like 'Return%'))[1]
+               as last
     from payment_events group by order_id
+), moved as (
+    -- What returns have paid back in full is REFUNDED as well.
+    select *, case when last = 'SUCCEEDED' and refunded > 0 and refunded = captured then 'REFUNDED' else last end as state
+    from summed
 )
 select 'payment of order ' || order_id || ' is ' || payments.state || ' (' || payments.captured || ' taken, '
        || payments.refunded || ' back), but its events say ' || coalesce(moved.state, 'nothing') || ' ('

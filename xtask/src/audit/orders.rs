@@ -121,7 +121,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
 /// Only what is certain of each state, so that a new one between them breaks nothing.
 const STATE: &str = "
 select 'order ' || id || ' is ' || state || coalesce(' (' || reason || ')', '') || ' at version ' || version
-       || ', but its facts are ' || facts
+       || ', but its facts are ' || facts || ' and its returns ' || returns
 from orders
 cross join lateral (
     select coalesce(facts->>'cancelled', '') as cancelled, facts->>'delivered' is not null as delivered,
@@ -130,9 +130,18 @@ cross join lateral (
            coalesce((facts->>'confirmed')::boolean, false) as confirmed,
            coalesce((facts->>'reserved')::boolean, false) as reserved
 ) as known
+cross join lateral (
+    select coalesce(bool_or(one->>'rejected' is null
+                            and (one->>'restocked' is null or one->>'refunded' is null)), false) as open,
+           coalesce(sum((one->'refunded'->>1)::bigint), 0) as back
+    from jsonb_each(returns) as of_it (return_id, one)
+) as come_back
 where (state = 'CANCELLED') <> (cancelled <> '')
    or (state = 'CANCELLED' and reason is distinct from cancelled)
    or (state in ('COMPLETED', 'RETURNING', 'REFUNDED')) <> (delivered and completed and cancelled = '')
+   or (state = 'RETURNING') <> (delivered and cancelled = '' and open)
+   or (state = 'REFUNDED' and back < total)
+   or (state = 'COMPLETED' and back > 0 and back = total)
    or (state = 'SHIPPED' and not shipped)
    or (state = 'CONFIRMED' and (not confirmed or shipped))
    or (state = 'RESERVED' and (not reserved or confirmed))

@@ -50,6 +50,8 @@ pub(super) struct Log {
     pub(super) replayed: usize,
     /// Wishes to cancel that were accepted.
     pub(super) cancellations: usize,
+    /// Returns that were accepted.
+    pub(super) returns: usize,
     /// What no customer may ever see.
     pub(super) breaches: Vec<String>,
 }
@@ -138,7 +140,33 @@ impl Customers {
                 self.place(&wish).await;
             }
         };
-        join(cancel, again).await;
+        let send_back = async {
+            if let Some(after) = wish.return_after {
+                sleep(after).await;
+                self.send_back(order, &wish).await;
+            }
+        };
+        join(join(cancel, again), send_back).await;
+    }
+
+    /// Asks for a piece to be taken back; that it has not arrived is an answer as well.
+    async fn send_back(&self, order: Uuid, wish: &Wish) {
+        let url = format!("{}/{order}/returns", self.orders);
+        let request = || {
+            let request = self.client.post(&url).header("idempotency-key", &wish.key);
+            request.json(&wish.returned())
+        };
+        let Some((status, body)) = self.ask(&format!("return {order}"), request).await else {
+            return;
+        };
+        let mut log = self.write();
+        match status {
+            StatusCode::ACCEPTED => log.returns += 1,
+            StatusCode::CONFLICT => {}
+            _ => log
+                .breaches
+                .push(format!("returning {order} was answered {status}: {body}")),
+        }
     }
 
     /// Asks until the order is accepted or refused.

@@ -111,11 +111,12 @@ impl Outcome {
             repeats,
             replayed,
             cancellations,
+            returns,
             ..
         } = &self.log;
         text += &format!(
             "orders        {} accepted ({}), {refused} refused for want of stock\n\
-             customers     {repeats} requests repeated, {replayed} answers replayed, {cancellations} cancellations accepted\n\
+             customers     {repeats} requests repeated, {replayed} answers replayed, {cancellations} cancellations and {returns} returns accepted\n\
              messages      {} redeliveries recognised, {} dead letters, {} mails\n\
              slowest       {:.1} s from acceptance to its end\n\
              terminal      all {:.1} s after everything was healed\n\

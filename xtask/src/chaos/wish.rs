@@ -35,6 +35,8 @@ pub(super) struct Wish {
     pub(super) cancel_after: Option<Duration>,
     /// When the customer sends it again for want of a memory.
     pub(super) again_after: Option<Duration>,
+    /// When the customer sends the first line back, from the acceptance; too early is refused.
+    pub(super) return_after: Option<Duration>,
 }
 
 impl Wish {
@@ -75,8 +77,15 @@ impl Wish {
             twice: sometimes(15, 1).is_some(),
             cancel_after: sometimes(20, 3_000),
             again_after: sometimes(10, 15_000),
+            return_after: sometimes(20, 15_000),
             key,
         }
+    }
+
+    /// One piece of the first line comes back.
+    pub(super) fn returned(&self) -> Value {
+        let sku = self.lines.first().map(|(sku, _)| sku);
+        json!({ "lines": [{ "sku": sku, "quantity": 1 }], "reason": "chaos" })
     }
 
     pub(super) fn body(&self) -> Value {
@@ -118,6 +127,7 @@ mod tests {
         let wishes: Vec<_> = (0..1_000).map(|number| Wish::of(1, number)).collect();
         let some = |is: fn(&Wish) -> bool| wishes.iter().filter(|wish| is(wish)).count() > 10;
         assert!(some(|wish| wish.twice) && some(|wish| wish.cancel_after.is_some()));
+        assert!(some(|wish| wish.return_after.is_some()));
         assert!(some(|wish| wish.again_after.is_some()) && some(|wish| wish.country == "XX"));
         assert!(some(|wish| wish.lines.iter().any(|(sku, _)| *sku == SCARCE)));
         for method in ["visa", "chargeDeclined", "timeoutAfterCharge", "flaky", "slow", "down"] {

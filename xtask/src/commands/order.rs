@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use chrono::DateTime;
+use chrono::{DateTime, FixedOffset};
 use clap::Args;
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -38,6 +38,16 @@ pub(crate) struct Options {
     /// The customer's address; a random one at example.com when absent.
     #[arg(long)]
     email: Option<String>,
+    /// Once it has arrived, sends it back and follows the return.
+    #[arg(long = "return")]
+    send_back: bool,
+}
+
+/// What was printed of an order already.
+#[derive(Default)]
+struct Shown {
+    events: HashSet<String>,
+    first: Option<DateTime<FixedOffset>>,
 }
 
 /// Where an order is placed and looked at.
@@ -53,9 +63,12 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
     let Some(order) = counter.place(&options, ink).await? else {
         return Ok(ExitCode::FAILURE);
     };
-    let order = counter.follow(&order, ink).await?;
+    let mut order = counter.follow(&order, &mut Shown::default(), ink).await?;
+    if options.send_back && text(&order, "state") == "COMPLETED" {
+        order = counter.send_back(&order, ink).await?;
+    }
     let state = text(&order, "state");
-    let shown = if state == "COMPLETED" {
+    let shown = if ["COMPLETED", "REFUNDED"].contains(&state.as_str()) {
         ink.good(&state)
     } else {
         ink.warning(&state)
@@ -139,18 +152,17 @@ impl Counter {
     }
 
     /// Shows every event until the order is at its end, and returns it as it is then.
-    async fn follow(&self, placed: &Value, ink: Ink) -> Result<Value> {
+    async fn follow(&self, placed: &Value, shown: &mut Shown, ink: Ink) -> Result<Value> {
         let url = format!("{}/{}", self.orders, text(placed, "id"));
-        let (mut shown, mut first) = (HashSet::new(), None);
         let deadline = Instant::now() + PATIENCE;
         loop {
             // In this order: the timeline of a final order is complete.
             let order = self.get(&url).await?;
             let timeline = self.get(&format!("{url}/timeline")).await?;
             for event in timeline["items"].as_array().into_iter().flatten() {
-                if shown.insert(text(event, "event_id")) {
+                if shown.events.insert(text(event, "event_id")) {
                     let at = DateTime::parse_from_rfc3339(&text(event, "occurred_at"))?;
-                    println!("{}", line(event, at - *first.get_or_insert(at), ink));
+                    println!("{}", line(event, at - *shown.first.get_or_insert(at), ink));
                 }
             }
             if FINAL.contains(&text(&order, "state").as_str()) {
@@ -161,6 +173,36 @@ impl Counter {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Asks for every line to be taken back, and follows the order to its end once more.
+    async fn send_back(&self, order: &Value, ink: Ink) -> Result<Value> {
+        let url = format!("{}/{}", self.orders, text(order, "id"));
+        let mut shown = Shown::default();
+        for event in self.get(&format!("{url}/timeline")).await?["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            shown.events.insert(text(event, "event_id"));
+        }
+        let lines = order["lines"].as_array().cloned().unwrap_or_default();
+        let lines = lines
+            .iter()
+            .map(|line| json!({ "sku": line["sku"], "quantity": line["quantity"] }));
+        let wish = json!({ "lines": lines.collect::<Vec<_>>(), "reason": "changed my mind" });
+        let asked = self.client.post(format!("{url}/returns")).json(&wish).send().await?;
+        let status = asked.status();
+        let answer: Value = asked.json().await?;
+        if !status.is_success() {
+            bail!("the return was refused with {status}: {}", text(&answer, "detail"));
+        }
+        println!(
+            "{} return {}",
+            ink.good(&status.to_string()),
+            ink.bold(&text(&answer, "return_id"))
+        );
+        self.follow(order, &mut shown, ink).await
     }
 
     async fn get(&self, url: &str) -> Result<Value> {

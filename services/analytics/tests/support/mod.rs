@@ -93,7 +93,7 @@ pub(crate) fn story(order: &Order) -> Vec<Told> {
                 shipment_id: None,
                 code: "undeliverable_address".into(),
             });
-            teller.pay_back(total, RefundCause::ShippingFailed);
+            teller.pay_back(total, RefundCause::ShippingFailed, None);
             teller.release("PaymentRefunded");
             teller.cancel(CancelReason::ShippingFailed, total);
         }
@@ -245,22 +245,28 @@ impl Teller {
     /// One piece comes back.
     fn take_back(&mut self) {
         let (order_id, amount, lines) = (self.order_id, self.order.price, self.lines[2..].to_vec());
-        self.tell(InventoryRestocked { order_id, lines });
-        self.pay_back(amount, RefundCause::GoodsReturned);
+        let return_id = Uuid::now_v7();
+        self.tell(InventoryRestocked {
+            order_id,
+            lines,
+            return_id: Some(return_id),
+        });
+        self.pay_back(amount, RefundCause::GoodsReturned, Some(return_id));
         self.tell(OrderRefunded {
             order_id,
-            return_id: Uuid::now_v7(),
+            return_id,
             amount,
         });
     }
 
-    fn pay_back(&mut self, amount: i64, cause: RefundCause) {
+    fn pay_back(&mut self, amount: i64, cause: RefundCause, return_id: Option<Uuid>) {
         self.tell(PaymentRefunded {
             order_id: self.order_id,
             payment_id: self.payment_id,
             refund_id: Uuid::now_v7(),
             amount,
             cause,
+            return_id,
         });
     }
 

@@ -10,7 +10,7 @@ use crate::domain::{Order, State, StepState, StockCheck};
 use crate::store::TimelineEntry;
 
 /// Every state that a list can be asked for.
-pub(crate) const STATES: [&str; 7] = [
+pub(crate) const STATES: [&str; 9] = [
     "PENDING",
     "RESERVED",
     "CONFIRMED",
@@ -18,6 +18,8 @@ pub(crate) const STATES: [&str; 7] = [
     "COMPLETED",
     "CANCELLING",
     "CANCELLED",
+    "RETURNING",
+    "REFUNDED",
 ];
 
 /// An order as outsiders see it.

@@ -257,6 +257,7 @@ impl Order {
             stock_check,
             pay_by: now + pay_within,
             facts: Facts::default(),
+            returns: BTreeMap::new(),
             version: 1,
             saved_version: 0,
             history: History::default(),

@@ -4,7 +4,9 @@
 //! lost. Once it is being undone, every compensation is retried by whoever owes it. What neither resolves, such as
 //! an `OrderConfirmed` that never reached the warehouse, makes the order one that *needs attention*: `/saga` says so,
 //! `GET /v1/orders?needs_attention=true` lists it and `shop.sagas.stuck` counts it. An operator cancels it like a
-//! customer would, which undoes it from wherever it stands until the parcel has left the house.
+//! customer would, which undoes it from wherever it stands until the parcel has left the house. A return whose goods
+//! are back but whose refund never comes needs attention as well: payment's `/v1/refunds?state=REFUSED` is where to
+//! look.
 
 use std::time::Duration;
 
@@ -73,11 +75,15 @@ pub struct Step {
 }
 
 impl Order {
-    /// What it waits for; none once nothing is owed. A completed order still waits until inventory has sold its goods.
+    /// What it waits for; none once nothing is owed. An order that
+    /// arrived still waits until inventory has sold its goods.
     pub fn waits(&self) -> Option<Waits> {
         match self.state() {
             State::Cancelled => None,
-            State::Completed => (!self.facts.committed).then_some(Waits::ForServices),
+            // Goods that are back are owed a refund, which takes moments unless something is broken.
+            State::Returning if self.owes_a_refund() => Some(Waits::ForServices),
+            State::Returning => Some(Waits::ForTheParcel),
+            State::Completed | State::Refunded => (!self.facts.committed).then_some(Waits::ForServices),
             State::Shipped => Some(Waits::ForTheParcel),
             State::Confirmed if self.facts.scheduled => Some(Waits::ForTheParcel),
             State::Pending | State::Reserved | State::Confirmed | State::Cancelling => Some(Waits::ForServices),

@@ -121,7 +121,7 @@ struct Said(usize, usize, Vec<CancelReason>);
 fn hear(order: &mut Order, facts: &[Fact]) -> Said {
     let mut said = Said::default();
     for (_, fact) in facts {
-        let (confirmed, (completed, cancelled)) = order.learn(fact);
+        let (confirmed, (completed, (cancelled, _))) = order.learn(fact);
         said.0 += usize::from(confirmed.is_some());
         said.1 += usize::from(completed.is_some());
         said.2.extend(cancelled.map(|event| event.reason));

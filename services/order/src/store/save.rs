@@ -7,7 +7,7 @@ use messaging::{Journal, Tx, all_saved};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::domain::{Answer, Facts, Offer, Order};
+use crate::domain::{Answer, Facts, Offer, Order, Return};
 
 pub(super) async fn save_orders(tx: &mut Tx, orders: &BTreeMap<Uuid, Order>) -> sqlx::Result<()> {
     let changed: Vec<&Order> = orders
@@ -59,23 +59,27 @@ async fn insert_orders(tx: &mut Tx, new: &[&Order]) -> sqlx::Result<()> {
 }
 
 /// An order is swept only while it awaits payment; whoever leaves that state leaves the queue. It may stand still
-/// until then for free, and afterwards counts how long it has been in its state.
+/// until then for free, and afterwards counts how long it has been in its state; a return also since when it is owed a
+/// refund.
 async fn update_orders(tx: &mut Tx, known: &[&Order]) -> sqlx::Result<()> {
     if known.is_empty() {
         return Ok(());
     }
     let saved = sqlx::query!(
         r#"
-        update orders set state = t.state, reason = t.reason, facts = t.facts, version = t.version,
+        update orders set state = t.state, reason = t.reason, facts = t.facts, returns = t.returns,
+                          version = t.version,
                           due_at = case when t.awaits_payment then due_at end, waits_for = t.waits_for,
                           waits_since = case when t.waits_for is null then null
                                              when t.awaits_payment then pay_by
-                                             when orders.state = t.state then waits_since
+                                             when orders.state = t.state
+                                                  and (t.state <> 'RETURNING' or orders.waits_for = t.waits_for)
+                                                 then waits_since
                                              else now() end,
                           updated_at = now()
         from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::bigint[], $6::bigint[], $7::bool[],
-                    $8::text[])
-            as t (id, state, reason, facts, version, saved_version, awaits_payment, waits_for)
+                    $8::text[], $9::jsonb[])
+            as t (id, state, reason, facts, version, saved_version, awaits_payment, waits_for, returns)
         where orders.id = t.id and orders.version = t.saved_version
         "#,
         &known.iter().map(|order| order.id).collect::<Vec<_>>(),
@@ -98,6 +102,7 @@ async fn update_orders(tx: &mut Tx, known: &[&Order]) -> sqlx::Result<()> {
             .iter()
             .map(|order| order.waits().map(|waits| waits.as_str().to_owned()))
             .collect::<Vec<_>>() as &[Option<String>],
+        &known.iter().map(|order| Json(&order.returns)).collect::<Vec<_>>() as &[Json<&BTreeMap<Uuid, Return>>],
     )
     .execute(&mut **tx)
     .await?;

@@ -4,6 +4,7 @@
 
 mod keys;
 mod patience;
+mod returns;
 mod stream;
 
 use std::collections::BTreeMap;

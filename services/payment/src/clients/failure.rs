@@ -24,6 +24,14 @@ impl Failure {
     /// The gateway did not answer in time.
     pub const TIMEOUT: Self = Self::new("gateway_timeout", true);
 
+    /// The gateway will not do it, however often it is asked; nothing was done.
+    pub const REFUSED: Self = Self::new("refund_refused", false);
+
+    /// Whether asking again is pointless.
+    pub fn is_for_good(&self) -> bool {
+        self.trouble == Self::REFUSED.trouble
+    }
+
     pub(super) const fn new(trouble: &'static str, doubt: bool) -> Self {
         Self {
             trouble,

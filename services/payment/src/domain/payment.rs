@@ -1,5 +1,6 @@
 //! One payment: the facts that happened to it, and where it stands, which is their fold.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,85 +8,10 @@ use events::{
     Currency, PaymentDeclined, PaymentRefunded, PaymentSucceeded, PaymentTimedOut, PaymentVoided, RefundCause,
     derive_id,
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Something that happened to a payment; never changed once written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "data")]
-pub enum Fact {
-    /// The goods are held: the amount is to be charged.
-    Requested {
-        /// In minor units.
-        amount: i64,
-        /// Currency of the amount.
-        currency: Currency,
-        /// The gateway's token.
-        payment_method: String,
-        /// When the charge is given up at the latest.
-        expires_at: DateTime<Utc>,
-    },
-    /// The payment is to be undone, but what the gateway has done is not known yet.
-    UndoRequested {
-        /// Why.
-        cause: RefundCause,
-    },
-    /// The gateway took the money.
-    Captured {
-        /// In minor units.
-        amount: i64,
-        /// What the gateway calls the payment.
-        gateway_ref: String,
-        /// How often the gateway had been asked.
-        attempts: i32,
-    },
-    /// The gateway said no.
-    Declined {
-        /// Its word for why.
-        code: String,
-        /// How often the gateway had been asked.
-        attempts: i32,
-    },
-    /// The gateway could not be brought to an answer in time.
-    TimedOut {
-        /// The last trouble.
-        code: String,
-        /// How often the gateway had been asked.
-        attempts: i32,
-        /// Whether the gateway may have charged all the same.
-        unresolved: bool,
-    },
-    /// After the time-out the gateway answered at last: it took nothing.
-    FoundUncharged {},
-    /// Called off before any money was taken.
-    Voided {
-        /// Why.
-        cause: RefundCause,
-    },
-    /// Nothing had been taken when it was to be undone; the order was told so.
-    UndoAnswered {
-        /// Why.
-        cause: RefundCause,
-    },
-    /// The money is to go back.
-    RefundRequested {
-        /// The refund, also its idempotency key.
-        refund_id: Uuid,
-        /// In minor units.
-        amount: i64,
-        /// Why.
-        cause: RefundCause,
-    },
-    /// The money went back.
-    Refunded {
-        /// The refund.
-        refund_id: Uuid,
-        /// In minor units.
-        amount: i64,
-        /// What the gateway calls the refund.
-        gateway_ref: String,
-    },
-}
+use super::fact::Fact;
+use super::returns::{RefundState, ReturnRefund};
 
 /// Where a payment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +100,8 @@ pub struct Payment {
     pub undo: Undo,
     /// Timed out, but the gateway may have charged.
     pub unresolved: bool,
+    /// What goes back, or went back, for returns, by return.
+    pub refunds: BTreeMap<Uuid, ReturnRefund>,
     /// Counts its facts.
     pub version: i64,
     /// What the errands must remember.
@@ -199,6 +127,7 @@ impl Payment {
             cause: None,
             undo: Undo::None,
             unresolved: false,
+            refunds: BTreeMap::new(),
             version: 0,
             progress: Progress {
                 attempts: 0,
@@ -261,6 +190,38 @@ impl Payment {
                     self.undo = Undo::Answered;
                 }
             }
+            _ => self.apply_return(fact),
+        }
+    }
+
+    fn apply_return(&mut self, fact: &Fact) {
+        match fact {
+            Fact::ReturnRefundRequested {
+                refund_id,
+                return_id,
+                amount,
+            } => {
+                self.cause = Some(RefundCause::GoodsReturned);
+                self.refunds.insert(*return_id, ReturnRefund::new(*refund_id, *amount));
+            }
+            Fact::ReturnRefunded { return_id, amount, .. } => {
+                self.turn_refund(return_id, RefundState::Done, None);
+                self.refunded += amount;
+                if self.refunded == self.captured {
+                    self.state = State::Refunded;
+                }
+            }
+            Fact::ReturnRefundRefused { return_id, code, .. } => {
+                self.turn_refund(return_id, RefundState::Refused, Some(code.clone()));
+            }
+            Fact::ReturnRefundRetried { return_id, .. } => self.turn_refund(return_id, RefundState::Due, None),
+            _ => {}
+        }
+    }
+
+    fn turn_refund(&mut self, return_id: &Uuid, state: RefundState, trouble: Option<String>) {
+        if let Some(refund) = self.refunds.get_mut(return_id) {
+            refund.turn(state, trouble);
         }
     }
 
@@ -271,7 +232,7 @@ impl Payment {
 
     /// Whether this batch changed it.
     pub fn is_changed(&self) -> bool {
-        self.progress.changed || !self.news.is_empty()
+        self.progress.changed || !self.news.is_empty() || self.refunds.values().any(|refund| refund.progress.changed)
     }
 
     pub(super) fn take_up(&mut self, due: Due) {
@@ -314,6 +275,7 @@ impl Payment {
             refund_id: refund_id(self.order_id),
             amount: self.refunded,
             cause,
+            return_id: None,
         }
     }
 

@@ -162,6 +162,6 @@ pub async fn next_refund(session: &mut PgConnection) -> sqlx::Result<Option<Dura
 }
 
 /// Less than nothing is now.
-fn from_seconds(seconds: f64) -> Duration {
+pub(super) fn from_seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

@@ -17,6 +17,7 @@ pub(super) async fn save(known: &Payments, tx: &mut Tx, journal: &Journal) -> sq
     save_facts(tx, &changed().collect::<Vec<_>>()).await?;
     insert_payments(tx, &new, &traces).await?;
     update_payments(tx, &old, &traces).await?;
+    super::returns::save(tx, known).await?;
     save_transfers(tx, known).await?;
     save_notices(tx, known).await
 }

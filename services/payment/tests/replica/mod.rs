@@ -129,9 +129,15 @@ impl Replica {
         let folded = Payment::fold(order_id, &store::facts(&self.pool, order_id).await.unwrap());
         let facts_only = Payment {
             progress: folded.progress.clone(),
+            refunds: folded.refunds.clone(),
             ..payment.clone()
         };
         assert_eq!(facts_only, folded);
+        let refunds = store::return_refunds(&self.pool, order_id).await.unwrap().into_iter();
+        let refunds: BTreeMap<_, _> = refunds.map(|row| (row.return_id, (row.amount, row.state))).collect();
+        let of_facts = folded.refunds.iter();
+        let of_facts = of_facts.map(|(id, refund)| (*id, (refund.amount, refund.state.as_str().to_owned())));
+        assert_eq!(refunds, of_facts.collect());
         let rows = store::ledger(&self.pool, Some(order_id), 0, 100).await.unwrap();
         let mut transactions = BTreeMap::<Uuid, i64>::new();
         for row in &rows {

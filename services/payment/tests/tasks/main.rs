@@ -5,6 +5,7 @@ mod charges;
 mod outages;
 #[path = "../replica/mod.rs"]
 mod replica;
+mod returns;
 mod sandbox;
 mod storms;
 mod undos;

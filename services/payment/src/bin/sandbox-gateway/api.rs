@@ -1,7 +1,6 @@
 //! The HTTP surface: Stripe's part of it, and what an operator of the sandbox sees besides.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,14 +30,26 @@ const MAX_BODY: usize = 64 * 1024;
 #[derive(Clone, FromRef)]
 struct Desk {
     clerk: Clerk,
-    refusing_refunds: Arc<AtomicBool>,
+    refunds: Arc<RwLock<Refunds>>,
+}
+
+/// What becomes of refunds.
+#[derive(Clone, Copy, Default, Debug)]
+enum Refunds {
+    /// They go through.
+    #[default]
+    Accepted,
+    /// They fail with 503, so that asking again may help.
+    Unavailable,
+    /// They are refused with 400, as for a card that was closed: asking again does not help.
+    Refused,
 }
 
 /// Every route. The shop's part asks for the key; the operator's part, which no shop may depend on, does not.
 pub(crate) fn routes(clerk: Clerk, key: &str) -> Router {
     let desk = Desk {
         clerk,
-        refusing_refunds: Arc::default(),
+        refunds: Arc::default(),
     };
     let credentials: Arc<str> = format!("Bearer {key}").into();
     Router::new()
@@ -132,11 +143,18 @@ async fn cancel_payment(State(clerk): State<Clerk>, Path(id): Path<String>, call
 }
 
 async fn create_refund(State(desk): State<Desk>, call: Call) -> Result<Reply, Refusal> {
-    if desk.refusing_refunds.load(Ordering::Relaxed) {
-        return Err(Refusal::failure(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Refunds are unavailable.",
-        ));
+    let mode = *desk.refunds.read().unwrap_or_else(PoisonError::into_inner);
+    match mode {
+        Refunds::Accepted => {}
+        Refunds::Unavailable => {
+            return Err(Refusal::failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Refunds are unavailable.",
+            ));
+        }
+        Refunds::Refused => {
+            return Err(Refusal::invalid("The card was closed.").code("expired_or_canceled_card"));
+        }
     }
     let order = call.refund()?;
     desk.clerk.ask(|book| book.refund_payment(order)).await?
@@ -146,17 +164,18 @@ async fn refund(State(clerk): State<Clerk>, Path(id): Path<String>) -> Result<Re
     clerk.ask(move |book| book.refund(&id)).await?
 }
 
-/// Makes refunds fail with 503 until switched back or restarted.
+/// Makes refunds fail with 503 (`refuse`) or 400 (`reject`) until switched back (`accept`) or restarted.
 async fn switch_refunds(
-    State(refusing): State<Arc<AtomicBool>>,
+    State(refunds): State<Arc<RwLock<Refunds>>>,
     Path(mode): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let refuse = match mode.as_str() {
-        "refuse" => true,
-        "accept" => false,
-        _ => return Err(Refusal::invalid("Refunds can be switched to refuse or accept.")),
+    let mode = match mode.as_str() {
+        "accept" => Refunds::Accepted,
+        "refuse" => Refunds::Unavailable,
+        "reject" => Refunds::Refused,
+        _ => return Err(Refusal::invalid("Refunds can be switched to accept, refuse or reject.")),
     };
-    refusing.store(refuse, Ordering::Relaxed);
-    tracing::info!(refuse, "refunds switched");
+    *refunds.write().unwrap_or_else(PoisonError::into_inner) = mode;
+    tracing::info!(?mode, "refunds switched");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -26,7 +26,7 @@ pub(crate) struct Book {
     latest: HashMap<Uuid, Position>,
     /// By digest of the idempotency key: requests that will be answered later. Forgotten by a restart.
     pub(crate) in_flight: HashMap<Uuid, Uuid>,
-    /// By digest of the idempotency key: how often a flaky payment failed. Forgotten by a restart.
+    /// By digest of the idempotency key: how often a flaky payment or refund failed. Forgotten by a restart.
     pub(crate) failures: HashMap<Uuid, u8>,
     /// Lines of facts already applied but not yet in the journal.
     pub(crate) unsaved: Vec<u8>,

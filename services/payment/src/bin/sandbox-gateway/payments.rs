@@ -59,8 +59,8 @@ impl Book {
         self.record(Fact::Attempted(attempt))
     }
 
-    /// Counts a flaky payment; without a key each request is its own, so it never gets better.
-    fn fails(&mut self, claim: Option<&Claim>) -> bool {
+    /// Counts a flaky payment, or refund; without a key each request is its own, so it never gets better.
+    pub(crate) fn fails(&mut self, claim: Option<&Claim>) -> bool {
         let Some(claim) = claim else { return true };
         let failures = self.failures.entry(digest(claim.key.as_bytes())).or_default();
         let fails = *failures < FLAKY_FAILURES;

@@ -1,10 +1,12 @@
 //! What the gateway decides about refunds.
 
+use axum::http::StatusCode;
 use uuid::Uuid;
 
 use crate::book::Book;
 use crate::facts::{Claim, Fact, Metadata, Refund, now};
 use crate::refusal::Refusal;
+use crate::token::Token;
 use crate::views::Reply;
 
 /// A refund that is asked for.
@@ -43,7 +45,13 @@ impl Book {
             .code("amount_too_large")
             .param("amount"));
         }
-        let payment_intent = intent.attempt.id;
+        let (payment_intent, token) = (intent.attempt.id, intent.attempt.payment_method);
+        if token == Token::FlakyRefund && self.fails(order.claim.as_ref()) {
+            return Err(Refusal::failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "An unknown error occurred.",
+            ));
+        }
         let RefundOrder { metadata, claim, .. } = order;
         self.record(Fact::Refunded(Refund {
             id: Uuid::now_v7(),

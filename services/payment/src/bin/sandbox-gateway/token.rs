@@ -25,6 +25,9 @@ pub(crate) enum Token {
     /// Fails twice under each idempotency key without charging, then charges.
     #[serde(rename = "pm_card_flaky")]
     Flaky,
+    /// Charges at once; each refund fails twice under its idempotency key, then goes through.
+    #[serde(rename = "pm_card_flakyRefund")]
+    FlakyRefund,
     /// Never available.
     #[serde(rename = "pm_card_down")]
     Down,
@@ -41,7 +44,7 @@ impl Token {
         match self {
             Self::ChargeDeclined => Some("generic_decline"),
             Self::InsufficientFunds => Some("insufficient_funds"),
-            Self::Visa | Self::Slow | Self::TimeoutAfterCharge | Self::Flaky | Self::Down => None,
+            Self::Visa | Self::Slow | Self::TimeoutAfterCharge | Self::Flaky | Self::FlakyRefund | Self::Down => None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The HTTP surface of the warehouse, against a real database.
 #![allow(clippy::unwrap_used)]
 
+mod returns;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
