@@ -4,6 +4,7 @@
 
 mod amnesia;
 mod audit;
+mod books;
 mod buyers;
 mod cancellations;
 mod chains;
@@ -17,6 +18,7 @@ mod edge;
 mod faults;
 mod looks;
 mod partitions;
+mod replays;
 mod rollouts;
 mod sagas;
 mod traces;

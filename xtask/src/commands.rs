@@ -10,6 +10,9 @@ mod log;
 mod logs;
 mod order;
 mod ports;
+mod rebuild_payments;
+mod reconcile;
+mod replay;
 mod running;
 mod status;
 mod up;
@@ -45,6 +48,12 @@ pub(crate) enum Command {
     Chaos(chaos::Options),
     /// Shows what could not be handled, and has it tried again or discarded.
     DeadLetters(dead_letters::Options),
+    /// Builds what a service has projected once more from the streams, compares, and puts it in place without downtime.
+    Replay(replay::Options),
+    /// Folds every payment from its facts and compares it with its row and the ledger; exits with 1 on any difference.
+    RebuildPayments(rebuild_payments::Options),
+    /// Compares payments and ledger with the gateway's book; exits with 1 on any difference.
+    Reconcile(reconcile::Options),
     /// Creates the streams and durables in a broker, or brings them up to date.
     Provision(Provision),
 }
@@ -61,6 +70,9 @@ impl Command {
             Self::Audit(options) => audit::run(options).await,
             Self::Chaos(options) => chaos::run(options).await,
             Self::DeadLetters(options) => dead_letters::run(options).await,
+            Self::Replay(options) => replay::run(options).await,
+            Self::RebuildPayments(options) => rebuild_payments::run(options).await,
+            Self::Reconcile(options) => reconcile::run(options).await,
             Self::Provision(options) => options.run().await,
         }
     }

@@ -1,11 +1,13 @@
 //! The only SQL of the payment service: a batch's working set, the errands' work, and the queries of the API.
 
 mod errands;
+mod histories;
 mod save;
 
 use chrono::{DateTime, Utc};
 use events::RefundCause;
 use messaging::{Journal, Touched, Tx, WorkingSet};
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
@@ -14,6 +16,7 @@ use uuid::Uuid;
 use crate::domain::{Due, Fact, Payment, Payments, Progress, State, Undo};
 
 pub use errands::{DueCharge, DueRefund, Take, next_charge, next_refund, take_charges, take_refunds};
+pub use histories::{Booked, History, histories};
 
 impl WorkingSet for Payments {
     /// Locks the payments in order of their orders' ids, so that no errand takes one meanwhile.
@@ -102,6 +105,7 @@ fn cause_from_sql(word: &str) -> RefundCause {
     }
 }
 
+#[derive(Debug, Deserialize)]
 struct PaymentRow {
     order_id: Uuid,
     payment_id: Uuid,

@@ -1,6 +1,7 @@
 //! The operator's side of a service, on a listener of its own that is never public.
 
 mod dead_letters;
+mod replay;
 
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use messaging::provision::Hears;
 use messaging::status::{InboxStatus, Lag};
 use messaging::{Db, outbox, status};
 
+pub(crate) use replay::Replay;
+
 use crate::health::{Health, ready};
 use crate::{ApiError, surface};
 
@@ -21,6 +24,7 @@ pub(crate) struct Admin {
     pub(crate) db: Db,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) hears: Option<Hears>,
+    pub(crate) replay: Replay,
 }
 
 pub(crate) fn routes(admin: Admin, health: Health) -> Router {
@@ -28,7 +32,8 @@ pub(crate) fn routes(admin: Admin, health: Health) -> Router {
         .route("/admin/outbox", get(outbox_backlog))
         .route("/admin/inbox", get(inbox_status))
         .route("/admin/consumers", get(consumers))
-        .merge(dead_letters::routes());
+        .merge(dead_letters::routes())
+        .merge(replay::routes());
     // Probes and scrapes are no part of any trace.
     let probes = Router::new()
         .route("/livez", get(|| async { "alive" }))

@@ -12,6 +12,7 @@ use events::Owner;
 use futures_util::FutureExt;
 use messaging::provision::Hears;
 use messaging::relay::Relay;
+use messaging::replay::{Projection, Replays};
 use messaging::{Db, Decisions, Errand, Reactions, Trouble, WorkingSet};
 use secrecy::ExposeSecret;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Replay;
 use crate::admission::Admission;
 use crate::health::{Broker, Health};
 use crate::serve::{Ending, Limits, serve};
@@ -35,6 +37,9 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 /// How often the broker must show that it is there.
 const PING: Duration = Duration::from_secs(10);
 
+/// Why a service that says nothing else is not replayed.
+const ACTS: &str = "it acts on what it hears, and a replay would act again; only projections are replayed";
+
 /// A service that is being assembled; [`Service::run`] starts it.
 pub struct Service {
     name: &'static str,
@@ -43,6 +48,7 @@ pub struct Service {
     db: Db,
     jetstream: jetstream::Context,
     hears: Option<Hears>,
+    replay: Replay,
     routes: Router,
     work: TaskTracker,
     /// From here on it is not ready, but still takes requests.
@@ -68,6 +74,7 @@ impl Service {
             db: Db::new(pool),
             jetstream: broker(name, &config.nats_url).await?,
             hears: None,
+            replay: Replay::Refused(ACTS),
             routes: offered(name)?,
             work: TaskTracker::new(),
             announced: CancellationToken::new(),
@@ -100,6 +107,30 @@ impl Service {
         self.hears = Some(Hears::of(&reactions));
         let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
         self.task(messaging::consume(db, jetstream, reactions, shutdown))
+    }
+
+    /// Offers to build once more what it has projected from what it heard.
+    #[must_use]
+    pub fn replayable<W: WorkingSet + Default + Sync>(
+        self,
+        reactions: Reactions<W>,
+        projection: Projection<W>,
+    ) -> Self {
+        let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
+        let replays = Replays::of(db, jetstream, reactions, projection, shutdown);
+        Self {
+            replay: Replay::Offered(replays),
+            ..self
+        }
+    }
+
+    /// Says what a replay would do once more; nobody can ask for one.
+    #[must_use]
+    pub fn never_replayed(self, because: &'static str) -> Self {
+        Self {
+            replay: Replay::Refused(because),
+            ..self
+        }
     }
 
     /// Publishes what the outbox holds as the owner of its stream.
@@ -215,6 +246,7 @@ impl Service {
             db: self.db.clone(),
             jetstream: self.jetstream.clone(),
             hears,
+            replay: self.replay.clone(),
         };
         std::mem::take(&mut self.start).into_iter().for_each(|start| start());
         let (db, shutdown) = (self.db.clone(), self.shutdown.clone());

@@ -32,6 +32,7 @@ pub mod provision;
 mod publish;
 mod reactions;
 pub mod relay;
+pub mod replay;
 mod session;
 pub mod status;
 pub mod unit;
