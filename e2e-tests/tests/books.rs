@@ -56,7 +56,8 @@ async fn charge(world: &World, order: Uuid) -> anyhow::Result<()> {
 /// Until every kind is found for this order, and it is: a charge of this very second is young however short the grace.
 async fn assert_named(world: &World, order: Uuid, kinds: &[Kind]) {
     let wanted: BTreeSet<Kind> = kinds.iter().copied().collect();
-    let named = world.until(&format!("{wanted:?} is named"), || async {
+    let what = format!("{wanted:?} is named");
+    let named = world.until(&what, || async {
         let found = reconciled(world).await?;
         let of_order = found
             .mismatches

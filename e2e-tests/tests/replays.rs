@@ -68,7 +68,7 @@ async fn falsify(pool: &PgPool, order: Uuid) -> anyhow::Result<()> {
     for lie in [
         "update counters set count = count + 5 where step = 'placed'",
         "insert into sales values ('product', 'NEVER-SOLD', 'EUR', 1, 1, 1)",
-        "delete from products where sku = 'TEA-ASSAM'",
+        "delete from products where sku = 'TIN-100'",
     ] {
         ensure!(sqlx::query(lie).execute(pool).await?.rows_affected() == 1, "{lie}");
     }
@@ -141,7 +141,7 @@ fn a_projection_is_replaced_by_its_replay_while_orders_arrive() {
             ("orders", placed[0].to_string().as_str()),
             ("counters", "placed "),
             ("sales", "product NEVER-SOLD EUR"),
-            ("products", "TEA-ASSAM"),
+            ("products", "TIN-100"),
         ] {
             assert!(names(&report, table, key), "{table} {key}: {report:#}");
         }

@@ -1,5 +1,7 @@
 //! The tables beside the live ones, and the one session that may put them in their place.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -18,6 +20,9 @@ const CORE: [&str; 2] = ["inbox", "dead_letters"];
 /// Our advisory lock: one replay of a database at a time, whichever replica it runs in.
 const LOCK: i64 = 0x7265_706c_6179;
 
+/// How long the server may take to notice that whoever held it is dead.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(10);
+
 /// Tables beside the live ones.
 pub(super) struct Shadow {
     /// Units of work go here.
@@ -34,8 +39,7 @@ impl Shadow {
     /// Takes the right to replay, and makes empty tables.
     pub(super) async fn make<W>(db: &Db, service: &'static str, projection: &Projection<W>) -> Result<Self> {
         let mut session = open(db).await?;
-        let free = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "free!""#, LOCK);
-        ensure!(free.fetch_one(&mut session).await?, "another replica is replaying");
+        ensure!(is_free(&mut session).await?, "another replica is replaying");
         let own = projection.tables.iter().map(|table| table.name);
         let exchanged: Vec<String> = CORE.into_iter().chain(own).map(str::to_owned).collect();
         let gauges = projection.gauges.iter().map(|name| (*name).to_owned());
@@ -139,6 +143,21 @@ impl Shadow {
 pub(super) async fn ahead(session: &mut PgConnection, service: &str, ids: &[Uuid]) -> sqlx::Result<i64> {
     let ahead = sqlx::query_scalar!(r#"select replay_ahead($1, $2) as "ahead!""#, service, ids);
     ahead.fetch_one(session).await
+}
+
+/// Takes the lock; that of a process which has just died is given up a moment later.
+async fn is_free(session: &mut PgConnection) -> sqlx::Result<bool> {
+    let deadline = Instant::now() + GIVEN_UP_WITHIN;
+    loop {
+        let free = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "free!""#, LOCK);
+        if free.fetch_one(&mut *session).await? {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// A session that may read whole tables, and hold a transaction while others work.
