@@ -4,6 +4,7 @@
 
 mod amnesia;
 mod audit;
+mod books;
 mod buyers;
 mod cancellations;
 mod chains;
@@ -19,6 +20,7 @@ mod faults;
 mod looks;
 mod partitions;
 mod returns;
+mod replays;
 mod rollouts;
 mod sagas;
 mod surface;

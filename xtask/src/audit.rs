@@ -25,6 +25,8 @@ mod load;
 mod messages;
 mod money;
 mod orders;
+mod rebuild;
+pub mod reconcile;
 mod report;
 mod returns;
 mod sessions;
@@ -42,6 +44,7 @@ use uuid::Uuid;
 
 use crate::shop::{Service, Shop};
 use books::Books;
+pub use rebuild::{Discrepancy, Rebuilt, rebuild_payments};
 pub use report::{Figures, Line, Report, Verdict};
 
 /// How long a transaction may do nothing.

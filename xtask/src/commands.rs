@@ -12,6 +12,9 @@ mod log;
 mod logs;
 mod order;
 mod ports;
+mod rebuild_payments;
+mod reconcile;
+mod replay;
 mod running;
 mod schemas;
 mod status;
@@ -54,6 +57,12 @@ pub(crate) enum Command {
     Schemas(schemas::Options),
     /// Writes the pages that are generated from the code.
     Docs,
+    /// Builds what a service has projected once more from the streams, compares, and puts it in place without downtime.
+    Replay(replay::Options),
+    /// Folds every payment from its facts and compares it with its row and the ledger; exits with 1 on any difference.
+    RebuildPayments(rebuild_payments::Options),
+    /// Compares payments and ledger with the gateway's book; exits with 1 on any difference.
+    Reconcile(reconcile::Options),
     /// Creates the streams and durables in a broker, or brings them up to date.
     Provision(Provision),
 }
@@ -73,6 +82,9 @@ impl Command {
             Self::DeadLetters(options) => dead_letters::run(options).await,
             Self::Schemas(options) => schemas::run(options).await,
             Self::Docs => docs::run(),
+            Self::Replay(options) => replay::run(options).await,
+            Self::RebuildPayments(options) => rebuild_payments::run(options).await,
+            Self::Reconcile(options) => reconcile::run(options).await,
             Self::Provision(options) => options.run().await,
         }
     }

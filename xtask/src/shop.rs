@@ -122,7 +122,7 @@ impl Shop {
         format!("http://{}", self.addresses.gateway())
     }
 
-    /// The address of a service's database.
+    /// The address of a service's database, for whoever may look at everything.
     pub fn database_url(&self, service: Service) -> String {
         self.postgres.socket_url(&service.database())
     }

@@ -183,6 +183,12 @@ impl Projections {
         &mut self.orders.entry(order_id).or_default().now
     }
 
+    /// Knows of an order what the other does, and forgets what it knew; the sums follow.
+    pub fn take_over(&mut self, other: &Self, order_id: Uuid) {
+        let facts = other.orders.get(&order_id).map(|order| order.now.clone());
+        *self.order(order_id) = facts.unwrap_or_default();
+    }
+
     /// Keeps the newest description of a product.
     pub fn describe(&mut self, sku: &str, product: Product) {
         let known = self.products.get(sku).map_or(i64::MIN, |known| known.sequence);

@@ -17,9 +17,12 @@ pub use config::Config;
 pub static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| messaging::migrations(sqlx::migrate!("../../migrations/analytics")));
 
-/// The service assembled: routes and reactions. It owns no stream, so it has no relay.
+/// The service assembled: routes and reactions, and their replay. It owns no stream, so it has no relay.
 pub async fn service(config: Config) -> anyhow::Result<Service> {
     let service = Service::start("analytics", &config.chassis, &MIGRATIONS).await?;
     let app = api::App { db: service.db() };
-    Ok(service.serve(api::routes(app)).consume(reactions::reactions()))
+    Ok(service
+        .serve(api::routes(app))
+        .consume(reactions::reactions())
+        .replayable(reactions::reactions(), store::PROJECTION))
 }

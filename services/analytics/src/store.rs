@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use messaging::replay::{Projection, Table};
 use messaging::{Journal, Touched, Tx, WorkingSet, all_saved};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -10,6 +11,42 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::domain::{Dimension, Facts, Product, Projections, Sales, Tally, Tracked};
+
+/// What is rebuilt by a replay. How far the service has come is not: it tells when events were handled.
+pub const PROJECTION: Projection<Projections> = Projection {
+    tables: &[
+        Table {
+            name: "orders",
+            ignored: &["version"],
+            sums: &[],
+            by_order: true,
+        },
+        Table {
+            name: "products",
+            ignored: &[],
+            sums: &[],
+            by_order: false,
+        },
+        Table {
+            name: "counters",
+            ignored: &[],
+            sums: &["count"],
+            by_order: false,
+        },
+        Table {
+            name: "sales",
+            ignored: &[],
+            sums: &["orders", "units", "revenue"],
+            by_order: false,
+        },
+    ],
+    gauges: &["progress"],
+    show: |projections, order_id| {
+        let facts = &projections.orders.get(&order_id)?.now;
+        serde_json::to_value(facts).ok()
+    },
+    take_over: |live, rebuilt, order_id| live.take_over(rebuilt, order_id),
+};
 
 /// A row of `orders`, written and read as JSON: one parameter instead of thirty.
 #[derive(Debug, Serialize, Deserialize)]

@@ -33,6 +33,7 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
+        .never_replayed("a replay would mail every customer again")
         .run_errand(send)
         .publish_as(Owner::Email))
 }

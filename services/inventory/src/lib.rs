@@ -28,5 +28,6 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
+        .never_replayed("a replay would hold and sell every piece again")
         .publish_as(Owner::Inventory))
 }

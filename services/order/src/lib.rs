@@ -44,6 +44,7 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
+        .never_replayed("a replay would decide every order again and tell of it again")
         .publish_as(Owner::Order)
         .run_errand(sweep)
         .run_task(|shutdown| followed.tell(tell, shutdown))

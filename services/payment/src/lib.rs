@@ -50,6 +50,7 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
     Ok(service
         .serve(api::routes(app))
         .consume(reactions::reactions())
+        .never_replayed("a replay would charge and pay back again")
         .publish_as(Owner::Payment)
         .run_errand(charge)
         .run_errand(refund)

@@ -2,6 +2,7 @@
 
 mod errands;
 mod returns;
+mod histories;
 mod save;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use events::RefundCause;
 use messaging::{Journal, Touched, Tx, WorkingSet};
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
@@ -22,6 +24,7 @@ pub use returns::{
 };
 
 pub use errands::{DueCharge, DueRefund, Take, next_charge, next_refund, take_charges, take_refunds};
+pub use histories::{Booked, History, histories};
 
 impl WorkingSet for Payments {
     /// Locks the payments in order of their orders' ids, so that no errand takes one meanwhile.
@@ -111,6 +114,7 @@ fn cause_from_sql(word: &str) -> RefundCause {
     }
 }
 
+#[derive(Debug, Deserialize)]
 struct PaymentRow {
     order_id: Uuid,
     payment_id: Uuid,

@@ -33,6 +33,7 @@ pub async fn service(config: Config) -> anyhow::Result<Service> {
     let service = service
         .serve(api::routes(app))
         .consume(reactions::reactions())
+        .never_replayed("a replay would hand every parcel to the carrier again")
         .publish_as(Owner::Warehouse);
     if !config.auto {
         return Ok(service);

@@ -1,6 +1,7 @@
 //! The operator's side of a service, on a listener of its own that is never public.
 
 mod dead_letters;
+mod replay;
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use messaging::provision::Hears;
 use messaging::status::{InboxStatus, Lag};
 use messaging::{Db, outbox, status};
 
+pub(crate) use replay::Replay;
+
 use crate::health::{Health, ready};
 use crate::http::TRACE_ID;
 use crate::{ApiError, contract, surface};
@@ -27,6 +30,7 @@ pub(crate) struct Admin {
     pub(crate) jetstream: jetstream::Context,
     pub(crate) hears: Option<Hears>,
     pub(crate) contract: Contract,
+    pub(crate) replay: Replay,
 }
 
 pub(crate) fn routes(admin: Admin, health: Health) -> Router {
@@ -35,7 +39,8 @@ pub(crate) fn routes(admin: Admin, health: Health) -> Router {
         .route("/admin/inbox", get(inbox_status))
         .route("/admin/consumers", get(consumers))
         .route("/admin/schemas", get(contract::show))
-        .merge(dead_letters::routes());
+        .merge(dead_letters::routes())
+        .merge(replay::routes());
     // Probes and scrapes are no part of any trace.
     let probes = Router::new()
         .route("/livez", get(|| async { "alive" }))

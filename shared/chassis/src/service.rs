@@ -13,6 +13,7 @@ use events::{EventType, Owner};
 use futures_util::FutureExt;
 use messaging::provision::Hears;
 use messaging::relay::Relay;
+use messaging::replay::{Projection, Replays};
 use messaging::{Db, Decisions, Errand, Reactions, Trouble, WorkingSet};
 use secrecy::ExposeSecret;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Replay;
 use crate::admission::Admission;
 use crate::contract::Agreement;
 use crate::health::{Broker, Health};
@@ -36,6 +38,9 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 
 /// How often the broker must show that it is there.
 const PING: Duration = Duration::from_secs(10);
+
+/// Why a service that says nothing else is not replayed.
+const ACTS: &str = "it acts on what it hears, and a replay would act again; only projections are replayed";
 
 /// A service that is being assembled; [`Service::run`] starts it.
 pub struct Service {
@@ -50,6 +55,7 @@ pub struct Service {
     /// Whose events it tells.
     owner: Option<Owner>,
     agreement: Agreement,
+    replay: Replay,
     routes: Router,
     work: TaskTracker,
     /// From here on it is not ready, but still takes requests.
@@ -78,6 +84,7 @@ impl Service {
             accepts: Vec::new(),
             owner: None,
             agreement: Agreement::default(),
+            replay: Replay::Refused(ACTS),
             routes: offered(name)?,
             work: TaskTracker::new(),
             announced: CancellationToken::new(),
@@ -112,6 +119,30 @@ impl Service {
         let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
         let consumer = messaging::consume(db, jetstream, reactions, shutdown);
         self.agreed_task(consumer)
+    }
+
+    /// Offers to build once more what it has projected from what it heard.
+    #[must_use]
+    pub fn replayable<W: WorkingSet + Default + Sync>(
+        self,
+        reactions: Reactions<W>,
+        projection: Projection<W>,
+    ) -> Self {
+        let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
+        let replays = Replays::of(db, jetstream, reactions, projection, shutdown);
+        Self {
+            replay: Replay::Offered(replays),
+            ..self
+        }
+    }
+
+    /// Says what a replay would do once more; nobody can ask for one.
+    #[must_use]
+    pub fn never_replayed(self, because: &'static str) -> Self {
+        Self {
+            replay: Replay::Refused(because),
+            ..self
+        }
     }
 
     /// Publishes what the outbox holds as the owner of its stream.
@@ -239,6 +270,7 @@ impl Service {
             jetstream: self.jetstream.clone(),
             hears,
             contract: contract.clone(),
+            replay: self.replay.clone(),
         };
         if contract != Contract::default() {
             let (agreement, jetstream) = (self.agreement.clone(), self.jetstream.clone());

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 
@@ -24,6 +25,18 @@ impl Db {
             pool,
             committed: watch::Sender::new(()),
         }
+    }
+
+    /// The same database with nothing but the tables of this schema, for work that may take its time.
+    ///
+    /// What is written there need not be on disk at each commit: whatever makes use of it later commits in earnest.
+    pub(crate) fn beside(&self, schema: &str) -> Self {
+        let options = PgConnectOptions::clone(&self.pool.connect_options()).options([
+            ("search_path", schema),
+            ("statement_timeout", "60s"),
+            ("synchronous_commit", "off"),
+        ]);
+        Self::new(PgPoolOptions::new().max_connections(1).connect_lazy_with(options))
     }
 
     /// For queries that change nothing.

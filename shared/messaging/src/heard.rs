@@ -1,7 +1,7 @@
 //! An event that was heard, with everything that can be known of it without the database.
 
 use opentelemetry::KeyValue;
-use telemetry::{Kind, Span, semconv};
+use telemetry::{Kind, Span, TraceContext, semconv};
 
 use crate::dead_letters::Letter;
 use crate::fault_points::afflict;
@@ -24,6 +24,19 @@ impl<W: WorkingSet> Heard<W> {
         }
         Self {
             span: process_span(reactions.service(), &letter),
+            prepared: readable.and_then(|()| reactions.prepare(&letter.envelope, &letter.payload)),
+            letter,
+        }
+    }
+
+    /// The same for one that was handled before: its part of the trace is that of the whole batch.
+    pub(crate) fn again(
+        reactions: &Reactions<W>,
+        (letter, readable): (Letter, Result<(), Fault>),
+        batch: &TraceContext,
+    ) -> Self {
+        Self {
+            span: Span::within(batch),
             prepared: readable.and_then(|()| reactions.prepare(&letter.envelope, &letter.payload)),
             letter,
         }

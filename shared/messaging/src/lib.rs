@@ -34,6 +34,7 @@ mod publish;
 mod reactions;
 pub mod registry;
 pub mod relay;
+pub mod replay;
 mod session;
 pub mod status;
 pub mod unit;

@@ -80,6 +80,14 @@ impl Span {
         }
     }
 
+    /// Stands for a span that somebody else records: its children are children of that one.
+    pub fn within(recorded: &TraceContext) -> Self {
+        Self {
+            context: Context::new().with_remote_span_context(recorded.span_context()),
+            beside: Beside::of(recorded),
+        }
+    }
+
     /// What the span's children are told.
     pub fn context(&self) -> TraceContext {
         self.beside.clone().with(&self.context)

@@ -1,4 +1,7 @@
 //! What tests share: one cluster and one broker per process, and a fresh database per test.
+//!
+//! A test's database belongs to a role that is no superuser, and is reached as that role: what works here works with
+//! the rights that a service has.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
@@ -8,9 +11,13 @@ use std::time::Duration;
 use anyhow::Result;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
+use crate::roles::{create_role, run};
 use crate::{Nats, Place, Postgres, blocking};
+
+/// The role that owns the databases of tests.
+const OWNER: &str = "service";
 
 /// The cluster of this test process, started by the first caller, gone with the process.
 ///
@@ -50,7 +57,7 @@ pub async fn database(migrator: &Migrator) -> PgPool {
 pub async fn database_url(migrator: &Migrator) -> String {
     let cluster = postgres().await;
     match fresh(cluster, migrator).await {
-        Ok(name) => cluster.socket_url(&name),
+        Ok(name) => cluster.socket_url_as(OWNER, &name),
         Err(error) => panic!("cannot make a fresh database: {error:#}"),
     }
 }
@@ -91,7 +98,7 @@ async fn fresh(cluster: &Postgres, migrator: &Migrator) -> Result<String> {
 
     run(
         &mut admin,
-        format!("create database {name} template {template} strategy file_copy"),
+        format!("create database {name} template {template} owner {OWNER} strategy file_copy"),
     )
     .await?;
     admin.close().await?;
@@ -107,19 +114,15 @@ async fn make_template(
 ) -> Result<()> {
     let draft = format!("draft_of_{template}");
     run(admin, format!("drop database if exists {draft} with (force)")).await?;
-    run(admin, format!("create database {draft}")).await?;
+    create_role(admin, OWNER).await?;
+    run(admin, format!("create database {draft} owner {OWNER}")).await?;
     let pool = PgPoolOptions::new()
         .max_connections(1)
-        .connect(&cluster.socket_url(&draft))
+        .connect(&cluster.socket_url_as(OWNER, &draft))
         .await?;
     migrator.run(&pool).await?;
     pool.close().await;
     run(admin, format!("alter database {draft} rename to {template}")).await
-}
-
-async fn run(admin: &mut PgConnection, statement: String) -> Result<()> {
-    sqlx::query(AssertSqlSafe(statement)).execute(admin).await?;
-    Ok(())
 }
 
 fn fingerprint(migrator: &Migrator) -> u64 {

@@ -22,6 +22,7 @@ mod ports;
 mod postgres;
 mod process;
 mod proxy;
+mod roles;
 mod scratch;
 mod supervisor;
 mod tools;

@@ -1,12 +1,9 @@
 //! A private PostgreSQL cluster.
 
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use anyhow::Result;
 
 use crate::place::User;
 use crate::supervisor::{Plan, Supervisor};
@@ -50,23 +47,29 @@ impl Postgres {
         }
     }
 
-    /// The address of a database over TCP.
+    /// The address of a database over TCP, for the superuser.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The address of a database over the Unix socket, or over TCP where the folder's path is too long.
+    /// The address of a database over the Unix socket, or over TCP where the folder's path is too long; for the
+    /// superuser.
     pub fn socket_url(&self, database: &str) -> String {
+        self.socket_url_as("postgres", database)
+    }
+
+    /// The same for any role.
+    pub fn socket_url_as(&self, role: &str, database: &str) -> String {
         let folder = self.folder();
         if !has_socket(folder) {
-            return self.url(database);
+            return format!("postgres://{role}@127.0.0.1:{}/{database}", self.port);
         }
         let host = folder
             .to_string_lossy()
             .replace('%', "%25")
             .replace('/', "%2F")
             .replace(' ', "%20");
-        format!("postgres://postgres@localhost:{}/{database}?host={host}", self.port)
+        format!("postgres://{role}@localhost:{}/{database}?host={host}", self.port)
     }
 
     /// The TCP port, the same after every restart.
@@ -82,25 +85,6 @@ impl Postgres {
     /// The folder that holds the data, the socket and `server.log`.
     pub fn folder(&self) -> &Path {
         self.supervisor.folder()
-    }
-
-    /// Creates an empty database unless one of this name exists.
-    pub async fn create_database(&self, name: &str) -> Result<()> {
-        let mut admin = PgConnectOptions::from_str(&self.socket_url("postgres"))?
-            .connect()
-            .await?;
-        let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-            .bind(name)
-            .fetch_one(&mut admin)
-            .await?;
-        if !exists {
-            let create = format!("create database \"{}\"", name.replace('"', "\"\""));
-            sqlx::query(AssertSqlSafe(create))
-                .execute(&mut admin)
-                .await
-                .with_context(|| format!("cannot create the database {name}"))?;
-        }
-        Ok(admin.close().await?)
     }
 
     /// Ends the cluster in good order, cutting its connections.

@@ -129,6 +129,8 @@ pub(super) struct Charge {
     pub(super) amount: i64,
     pub(super) refunded: i64,
     pub(super) currency: String,
+    /// Unix seconds.
+    pub(super) created: i64,
 }
 
 #[derive(Debug)]

@@ -17,6 +17,8 @@ use super::books::{Charge, Message};
 
 /// How long the broker or the gateway may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many charges the gateway is asked for at a time.
+const PAGE: u32 = 1_000;
 
 /// A connection to a broker that is there.
 pub(super) async fn jetstream(url: &str) -> Result<jetstream::Context> {
@@ -78,13 +80,27 @@ fn message(delivered: &Delivered, sequence: i64) -> Message {
     }
 }
 
-/// Every charge that the gateway took.
+/// Every charge that the gateway took, a page at a time.
 pub(super) async fn charges(gateway_url: &str) -> Result<Vec<Charge>> {
     #[derive(Deserialize)]
-    struct Book {
+    struct Page {
         data: Vec<Charge>,
+        has_more: bool,
     }
     let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
-    let book = client.get(format!("{gateway_url}/v1/charges")).send().await?;
-    Ok(book.error_for_status()?.json::<Book>().await?.data)
+    let mut charges: Vec<Charge> = Vec::new();
+    loop {
+        let mut request = client
+            .get(format!("{gateway_url}/v1/charges"))
+            .query(&[("limit", PAGE)]);
+        if let Some(last) = charges.last() {
+            request = request.query(&[("starting_after", &last.id)]);
+        }
+        let page: Page = request.send().await?.error_for_status()?.json().await?;
+        let more = page.has_more && !page.data.is_empty();
+        charges.extend(page.data);
+        if !more {
+            return Ok(charges);
+        }
+    }
 }

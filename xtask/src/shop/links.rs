@@ -38,11 +38,12 @@ impl Shop {
         self.links.as_ref().context("this shop was started without proxies")
     }
 
-    /// The address under which the service itself knows its database.
-    pub(super) fn own_database_url(&self, service: Service) -> String {
+    /// The address under which the service itself knows its database, as the role that owns it and nothing else.
+    pub fn own_database_url(&self, service: Service) -> String {
+        let name = service.database();
         match self.database_link(service) {
-            Ok(link) => format!("postgres://postgres@{}/{}", link.address(), service.database()),
-            Err(_) => self.database_url(service),
+            Ok(link) => format!("postgres://{name}@{}/{name}", link.address()),
+            Err(_) => self.postgres().socket_url_as(&name, &name),
         }
     }
 
