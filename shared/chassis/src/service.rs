@@ -11,7 +11,7 @@ use axum::Router;
 use events::Owner;
 use futures_util::FutureExt;
 use messaging::provision::Hears;
-use messaging::relay::Relay;
+use messaging::relay::{Relay, Standing};
 use messaging::{Db, Decisions, Errand, Reactions, Trouble, WorkingSet};
 use secrecy::ExposeSecret;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -20,6 +20,7 @@ use sqlx::{Connection as _, PgPool};
 use telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,7 @@ pub struct Service {
     db: Db,
     jetstream: jetstream::Context,
     hears: Option<Hears>,
+    relay: Option<watch::Receiver<Standing>>,
     routes: Router,
     work: TaskTracker,
     /// From here on it is not ready, but still takes requests.
@@ -68,6 +70,7 @@ impl Service {
             db: Db::new(pool),
             jetstream: broker(name, &config.nats_url).await?,
             hears: None,
+            relay: None,
             routes: offered(name)?,
             work: TaskTracker::new(),
             announced: CancellationToken::new(),
@@ -104,8 +107,9 @@ impl Service {
 
     /// Publishes what the outbox holds as the owner of its stream.
     #[must_use]
-    pub fn publish_as(self, owner: Owner) -> Self {
-        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), owner);
+    pub fn publish_as(mut self, owner: Owner) -> Self {
+        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), owner, self.config.relay);
+        self.relay = Some(relay.standing());
         let shutdown = self.shutdown.clone();
         self.task(relay.run(shutdown))
     }
@@ -215,6 +219,7 @@ impl Service {
             db: self.db.clone(),
             jetstream: self.jetstream.clone(),
             hears,
+            relay: self.relay.take().map(|standing| (self.config.relay, standing)),
         };
         std::mem::take(&mut self.start).into_iter().for_each(|start| start());
         let (db, shutdown) = (self.db.clone(), self.shutdown.clone());

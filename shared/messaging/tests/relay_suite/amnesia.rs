@@ -8,14 +8,15 @@ use events::Owner;
 use messaging::provision;
 use testbed::{Disk, Nats, Place};
 
+use super::RELAY;
 use crate::common::{MIGRATIONS, World, assert_in_order, eventually, fill};
 
 /// Rows 10, 11: the store is that of an hour ago, as after a power cut or from a backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_broker_lost_with_its_disk_is_published_again_once() {
     let world = World::new().await;
-    let _first = world.replica().await.relaying();
-    let _second = world.replica().await.relaying();
+    let _first = world.replica().await.relaying_by(RELAY);
+    let _second = world.replica().await.relaying_by(RELAY);
     publish(&world, 300).await;
     let backup = Backup::of(&world).await;
     for _ in 0..3 {
@@ -35,7 +36,7 @@ async fn what_was_acknowledged_and_never_synced_survives_a_power_cut() {
     let Some(world) = World::on_a_fragile_disk("\"2m\"").await else {
         return;
     };
-    let _relay = world.replica().await.relaying();
+    let _relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 300).await;
     assert!(
         world.power_fails().await < 300,
@@ -54,7 +55,7 @@ async fn a_broker_that_syncs_always_loses_nothing_in_a_power_cut() {
     let Some(world) = World::on_a_fragile_disk("always").await else {
         return;
     };
-    let relay = world.replica().await.relaying();
+    let relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 300).await;
     relay.stop().await;
     assert_eq!(world.power_fails().await, 300);
@@ -64,7 +65,7 @@ async fn a_broker_that_syncs_always_loses_nothing_in_a_power_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
     let world = World::new().await;
-    let relay = world.replica().await.relaying();
+    let relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 20).await;
     let backup = Backup::of(&world).await;
     publish(&world, 20).await;
@@ -76,7 +77,7 @@ async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
         publish_foreign(&world).await;
     }
 
-    let _relay = world.replica().await.relaying();
+    let _relay = world.replica().await.relaying_by(RELAY);
     world.holds(20 + 25 + 20).await;
     let told = world.stream().await;
     let ours: Vec<_> = told.into_iter().filter(|told| told.subject != "foreign").collect();
@@ -88,7 +89,7 @@ async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_filled_again_once_it_is_provisioned() {
     let world = World::new().await;
-    let _relay = world.replica().await.relaying();
+    let _relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 250).await;
     world.jetstream.delete_stream(Owner::Inventory.stream()).await.unwrap();
     fill(&world.pool, 10, 2).await;
@@ -106,7 +107,7 @@ async fn a_deleted_stream_is_filled_again_once_it_is_provisioned() {
 async fn a_broker_that_forgot_nothing_is_sent_nothing_again() {
     let world = World::new().await;
     for rows in [1, 500, 7] {
-        let relay = world.replica().await.relaying();
+        let relay = world.replica().await.relaying_by(RELAY);
         publish(&world, rows).await;
         world.broker.kill().await.unwrap();
         world.broker.restart().await.unwrap();
