@@ -119,7 +119,10 @@ impl Lanes {
     /// Fails if the server may have given our lanes to somebody else: this process was stopped for too long.
     pub(crate) fn are_ours(&self) -> anyhow::Result<()> {
         let silent = self.renewed.elapsed();
-        anyhow::ensure!(silent < SILENCE, "this process stood still for {silent:?}, its lanes may be another's");
+        anyhow::ensure!(
+            silent < SILENCE,
+            "this process stood still for {silent:?}, its lanes may be another's"
+        );
         Ok(())
     }
 

@@ -97,7 +97,10 @@ impl Cdc {
     async fn ours(&self, lanes: &mut Lanes, mut told: Vec<Change>) -> sqlx::Result<Vec<Row>> {
         let held: BTreeSet<i16> = lanes.held().into_iter().collect();
         told.retain(|change| held.contains(&change.row.lane));
-        let doubtful: Vec<&Change> = told.iter().filter(|change| change.committed < self.known_until).collect();
+        let doubtful: Vec<&Change> = told
+            .iter()
+            .filter(|change| change.committed < self.known_until)
+            .collect();
         if !doubtful.is_empty() {
             let ids: Vec<i64> = doubtful.iter().map(|change| change.row.id).collect();
             let writers: BTreeSet<u32> = doubtful.iter().map(|change| change.writer).collect();
@@ -119,7 +122,8 @@ impl Feed for Cdc {
             return Ok(false);
         }
         lanes.join().await?;
-        self.standing.send_replace(Standing::Polling("the slot is being asked for".into()));
+        self.standing
+            .send_replace(Standing::Polling("the slot is being asked for".into()));
         self.ask_for_slot(false, Duration::ZERO);
         Ok(true)
     }
@@ -180,7 +184,11 @@ impl Feed for Cdc {
         let lag = slot.as_ref().map_or(0, |slot| slot.lag_bytes);
         metrics::messaging().slot_lag.record(lag, &[]);
         if let Some(slot) = slot.filter(|slot| slot.wal_status == "unreserved") {
-            tracing::warn!(slot = slot.name, lag, "the replication slot is about to be lost, it lags too far behind");
+            tracing::warn!(
+                slot = slot.name,
+                lag,
+                "the replication slot is about to be lost, it lags too far behind"
+            );
         }
         Ok(())
     }

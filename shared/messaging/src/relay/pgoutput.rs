@@ -72,10 +72,7 @@ impl Fields<'_> {
                 correlation_id: self.must("correlation_id")?,
                 causation_id: self.take("causation_id").map(|id| id.parse()).transpose()?,
                 occurred_at: instant(&self.must("occurred_at")?)?,
-                trace: TraceContext::restore(
-                    self.take("traceparent").as_deref(),
-                    self.take("tracestate").as_deref(),
-                ),
+                trace: TraceContext::restore(self.take("traceparent").as_deref(), self.take("tracestate").as_deref()),
             },
         })
     }
@@ -120,7 +117,10 @@ fn value(message: &mut Bytes) -> Result<Option<String>> {
 }
 
 fn text(message: &mut Bytes) -> Result<String> {
-    let end = message.iter().position(|byte| *byte == 0).context("a name has no end")?;
+    let end = message
+        .iter()
+        .position(|byte| *byte == 0)
+        .context("a name has no end")?;
     let text = String::from_utf8(message.split_to(end).into())?;
     message.advance(1);
     Ok(text)
@@ -140,13 +140,34 @@ mod tests {
     use super::*;
 
     const COLUMNS: [&str; 13] = [
-        "id", "lane", "event_id", "event_type", "nats_subject", "subject", "sequence", "correlation_id", "causation_id",
-        "occurred_at", "traceparent", "tracestate", "payload",
+        "id",
+        "lane",
+        "event_id",
+        "event_type",
+        "nats_subject",
+        "subject",
+        "sequence",
+        "correlation_id",
+        "causation_id",
+        "occurred_at",
+        "traceparent",
+        "tracestate",
+        "payload",
     ];
     const ID: &str = "0192f0c5-7d3a-7b52-9a8e-0c1d2e3f4a5b";
     const VALUES: [Option<&str>; 13] = [
-        Some("42"), Some("7"), Some(ID), Some("shop.order.OrderPlaced.v1"), Some("shop.order.OrderPlaced"),
-        Some("order-1"), Some("3"), Some("order-1"), None, Some("2026-11-21 17:00:00.123456+00"), None, None,
+        Some("42"),
+        Some("7"),
+        Some(ID),
+        Some("shop.order.OrderPlaced.v1"),
+        Some("shop.order.OrderPlaced"),
+        Some("order-1"),
+        Some("3"),
+        Some("order-1"),
+        None,
+        Some("2026-11-21 17:00:00.123456+00"),
+        None,
+        None,
         Some("{\"größe\":1}"),
     ];
 
@@ -189,8 +210,14 @@ mod tests {
         let row = decoder.decode(insert(&VALUES)).unwrap().unwrap();
         assert_eq!((row.id, row.lane, row.envelope.sequence), (42, 7, 3));
         assert_eq!(row.envelope.event_id.to_string(), ID);
-        assert_eq!(row.envelope.occurred_at.to_rfc3339(), "2026-11-21T17:00:00.123456+00:00");
-        assert_eq!((row.envelope.causation_id, row.payload.as_str()), (None, "{\"größe\":1}"));
+        assert_eq!(
+            row.envelope.occurred_at.to_rfc3339(),
+            "2026-11-21T17:00:00.123456+00:00"
+        );
+        assert_eq!(
+            (row.envelope.causation_id, row.payload.as_str()),
+            (None, "{\"größe\":1}")
+        );
     }
 
     #[test]
@@ -219,14 +246,22 @@ mod tests {
         assert!(Decoder::default().decode(whole).is_err());
         let relation = relation(&COLUMNS);
         for length in 1..relation.len() {
-            assert!(Decoder::default().decode(relation.slice(..length)).is_err(), "{length} bytes");
+            assert!(
+                Decoder::default().decode(relation.slice(..length)).is_err(),
+                "{length} bytes"
+            );
         }
     }
 
     #[test]
     fn messages_about_anything_else_are_no_rows() {
         for kind in [b'O', b'Y', b'T', b'D'] {
-            assert!(Decoder::default().decode(Bytes::from(vec![kind, 0, 0])).unwrap().is_none());
+            assert!(
+                Decoder::default()
+                    .decode(Bytes::from(vec![kind, 0, 0]))
+                    .unwrap()
+                    .is_none()
+            );
         }
     }
 }

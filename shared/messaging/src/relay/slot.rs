@@ -76,7 +76,10 @@ pub(crate) async fn discard(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
 /// Reads the log from where the slot remembers, or from now on with `anew`; the caller must be the leader.
 pub(crate) async fn follow(options: &PgConnectOptions, anew: bool) -> Result<ReplicationClient> {
     ensure!(
-        !matches!(options.get_ssl_mode(), PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull),
+        !matches!(
+            options.get_ssl_mode(),
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        ),
         "DATABASE_URL asks for TLS, which reading the log knows nothing of"
     );
     let limit = MADE_WITHIN.as_millis().to_string();
@@ -87,7 +90,9 @@ pub(crate) async fn follow(options: &PgConnectOptions, anew: bool) -> Result<Rep
     let mut session = own.connect().await?;
     let name = ready(&mut session, anew).await?;
     let mut client = ReplicationClient::connect(config(options, name)?).await?;
-    timeout(SILENCE, client.wait_started()).await.context("the server does not begin")??;
+    timeout(SILENCE, client.wait_started())
+        .await
+        .context("the server does not begin")??;
     session.close().await?;
     Ok(client)
 }
@@ -116,7 +121,11 @@ async fn ready(session: &mut PgConnection, anew: bool) -> Result<String> {
         return Ok(slot.name.clone());
     }
     if let Some(slot) = known {
-        tracing::warn!(slot = slot.name, wal_status = slot.wal_status, "the replication slot is made anew");
+        tracing::warn!(
+            slot = slot.name,
+            wal_status = slot.wal_status,
+            "the replication slot is made anew"
+        );
         discard(&mut *session).await.context("the old slot cannot be dropped")?;
     }
     // The role needs the attribute REPLICATION for this, and the server `wal_level = logical`.
@@ -145,7 +154,9 @@ async fn take(session: &mut PgConnection) -> sqlx::Result<()> {
 
 /// Whether it is the slot's own fault: it is gone, was invalidated, or lacks the log or the publication that it needs.
 pub(crate) fn is_useless(error: &str) -> bool {
-    ["42704", "55000", "58P01"].iter().any(|code| error.contains(&format!("SQLSTATE {code}")))
+    ["42704", "55000", "58P01"]
+        .iter()
+        .any(|code| error.contains(&format!("SQLSTATE {code}")))
 }
 
 /// The same server as the pool's.

@@ -117,7 +117,9 @@ impl Tail {
                 })),
                 Err(error) => self.broken = Some(Broken::Strange(format!("{error:#}"))),
             },
-            Ok(Some(ReplicationEvent::Commit { end_lsn: end, .. } | ReplicationEvent::KeepAlive { wal_end: end, .. })) => {
+            Ok(Some(
+                ReplicationEvent::Commit { end_lsn: end, .. } | ReplicationEvent::KeepAlive { wal_end: end, .. },
+            )) => {
                 self.complete = self.complete.max(end);
             }
             Ok(Some(_)) => {}

@@ -103,18 +103,7 @@ impl World {
     }
 
     pub(crate) async fn replica_with(&self, client: async_nats::Client) -> Replica {
-        let pool = PgPoolOptions::new()
-            .acquire_timeout(Duration::from_secs(2))
-            .connect_with(self.pool.connect_options().as_ref().clone())
-            .await
-            .unwrap();
-        Replica {
-            db: Db::new(pool),
-            jetstream: jetstream::new(client),
-            shutdown: CancellationToken::new(),
-            relay: watch::channel(Standing::default()).1,
-            tasks: Vec::new(),
-        }
+        Replica::of(&self.pool, client).await
     }
 
     /// Tells the ledger that a payment was declined; its code may be one that [`reactions`] stumbles over.
@@ -207,6 +196,22 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
+    /// A process with connections of its own to the same database.
+    pub(crate) async fn of(pool: &PgPool, client: async_nats::Client) -> Self {
+        let pool = PgPoolOptions::new()
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_with(pool.connect_options().as_ref().clone())
+            .await
+            .unwrap();
+        Self {
+            db: Db::new(pool),
+            jetstream: jetstream::new(client),
+            shutdown: CancellationToken::new(),
+            relay: watch::channel(Standing::default()).1,
+            tasks: Vec::new(),
+        }
+    }
+
     pub(crate) fn consuming(self) -> Self {
         self.reacting(reactions())
     }

@@ -3,26 +3,23 @@
 //! each relay; what only one of them promises follows in files of their own.
 #![allow(clippy::duplicate_mod, reason = "the same promises, made by another relay")]
 
+#[path = "."]
 mod polling {
     const RELAY: messaging::relay::Kind = messaging::relay::Kind::Polling;
-    #[path = "../amnesia.rs"]
     mod amnesia;
-    #[path = "../batches.rs"]
     mod batches;
-    #[path = "../replicas.rs"]
     mod replicas;
 }
 
+#[path = "."]
 mod cdc {
     const RELAY: messaging::relay::Kind = messaging::relay::Kind::Cdc;
-    #[path = "../amnesia.rs"]
     mod amnesia;
-    #[path = "../batches.rs"]
     mod batches;
-    #[path = "../replicas.rs"]
     mod replicas;
 }
 
 mod lanes;
 mod slot;
+mod store;
 mod switching;

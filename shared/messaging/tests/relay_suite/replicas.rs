@@ -5,13 +5,16 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::RELAY;
-use crate::common::{Ledger, World, assert_in_order, eventually, fill, see};
+use crate::common::{Ledger, World, assert_in_order, eventually, see};
 
 /// Row 35: eight processes that write about the same few orders number the events of each without a gap, in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_writers_give_every_subject_a_gapless_sequence() {
     let world = World::new().await;
-    let _relays = [world.replica().await.relaying_by(RELAY), world.replica().await.relaying_by(RELAY)];
+    let _relays = [
+        world.replica().await.relaying_by(RELAY),
+        world.replica().await.relaying_by(RELAY),
+    ];
     let orders: Vec<Uuid> = (0..12).map(|_| Uuid::now_v7()).collect();
     write(&world, &orders, 8, 25).await;
     world.all_published().await;
@@ -29,7 +32,10 @@ async fn concurrent_writers_give_every_subject_a_gapless_sequence() {
 async fn relays_that_die_lose_and_reorder_nothing() {
     let world = World::new().await;
     let orders: Vec<Uuid> = (0..40).map(|_| Uuid::now_v7()).collect();
-    let mut relays = vec![world.replica().await.relaying_by(RELAY), world.replica().await.relaying_by(RELAY)];
+    let mut relays = vec![
+        world.replica().await.relaying_by(RELAY),
+        world.replica().await.relaying_by(RELAY),
+    ];
     let cut = "select count(pg_terminate_backend(pid)) from (select pid from pg_stat_activity
                where application_name = 'relay' and datname = current_database() order by random() limit 1) t";
     let chaos = async {
