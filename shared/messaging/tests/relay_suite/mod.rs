@@ -20,6 +20,7 @@ mod cdc {
 }
 
 mod lanes;
+mod log;
 mod slot;
 mod store;
 mod switching;
