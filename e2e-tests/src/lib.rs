@@ -108,6 +108,10 @@ impl World {
             .iter()
             .map(|(s, name, value)| (*s, (*name).to_owned(), (*value).to_owned()))
             .collect();
+        // `SHOP_RELAY=cdc cargo test -p e2e-tests` runs every test with the other relay.
+        if let Ok(relay) = std::env::var("SHOP_RELAY") {
+            env.extend(TELLERS.map(|service| (service, "RELAY".into(), relay.clone())));
+        }
         // A gateway that stays down is given up soon, so that tests need not wait half a minute.
         env.push((Service::Payment, "PAYMENT_GIVE_UP_AFTER_MS".into(), "3000".into()));
         let shop = Shop::start(ShopOptions {

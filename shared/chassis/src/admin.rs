@@ -15,7 +15,9 @@ use axum::{Json, Router};
 use events::contract::Contract;
 use messaging::provision::Hears;
 use messaging::status::{InboxStatus, Lag};
-use messaging::{Db, outbox, status};
+use messaging::{Db, outbox, relay, status};
+use serde::Serialize;
+use tokio::sync::watch;
 
 pub(crate) use replay::Replay;
 
@@ -31,11 +33,21 @@ pub(crate) struct Admin {
     pub(crate) hears: Option<Hears>,
     pub(crate) contract: Contract,
     pub(crate) replay: Replay,
+    pub(crate) relay: Option<(relay::Kind, watch::Receiver<relay::Standing>)>,
+}
+
+/// What waits to be published, and who should.
+#[derive(Serialize)]
+struct OutboxStatus {
+    #[serde(flatten)]
+    backlog: outbox::Backlog,
+    /// None where nothing is ever published.
+    relay: Option<relay::Status>,
 }
 
 pub(crate) fn routes(admin: Admin, health: Health) -> Router {
     let routes = Router::new()
-        .route("/admin/outbox", get(outbox_backlog))
+        .route("/admin/outbox", get(outbox_status))
         .route("/admin/inbox", get(inbox_status))
         .route("/admin/consumers", get(consumers))
         .route("/admin/schemas", get(contract::show))
@@ -59,8 +71,17 @@ async fn numbered(mut response: Response) -> Response {
     response
 }
 
-async fn outbox_backlog(State(admin): State<Admin>) -> Result<Json<outbox::Backlog>, ApiError> {
-    Ok(Json(outbox::backlog(admin.db.pool()).await?))
+async fn outbox_status(State(admin): State<Admin>) -> Result<Json<OutboxStatus>, ApiError> {
+    let pool = admin.db.pool();
+    let relay = match &admin.relay {
+        Some((kind, standing)) => {
+            let standing = standing.borrow().clone();
+            Some(relay::Status::of(*kind, standing, pool).await?)
+        }
+        None => None,
+    };
+    let backlog = outbox::backlog(pool).await?;
+    Ok(Json(OutboxStatus { backlog, relay }))
 }
 
 async fn inbox_status(State(admin): State<Admin>) -> Result<Json<InboxStatus>, ApiError> {

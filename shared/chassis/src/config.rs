@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use messaging::relay;
 use secrecy::SecretString;
 use telemetry::LogFormat;
 
@@ -35,6 +36,11 @@ pub struct Config {
     /// Where health, metrics and the operator's endpoints listen; never to be exposed.
     #[arg(long, env = "ADMIN_ADDR")]
     pub admin_addr: SocketAddr,
+
+    /// How the relay learns of new events: `polling` the table, or `cdc`, reading PostgreSQL's log. `cdc` needs
+    /// `wal_level = logical` and the attribute REPLICATION for the role; while it lacks them it polls.
+    #[arg(long, env = "RELAY", default_value_t)]
+    pub relay: relay::Kind,
 
     /// How old the oldest unpublished event may be, in milliseconds, before requests that change something are answered
     /// 503: the broker may be away for minutes, but what is accepted must not wait for ever.

@@ -12,7 +12,7 @@ use events::contract::Contract;
 use events::{EventType, Owner};
 use futures_util::FutureExt;
 use messaging::provision::Hears;
-use messaging::relay::Relay;
+use messaging::relay::{Relay, Standing};
 use messaging::replay::{Projection, Replays};
 use messaging::{Db, Decisions, Errand, Reactions, Trouble, WorkingSet};
 use secrecy::ExposeSecret;
@@ -22,6 +22,7 @@ use sqlx::{Connection as _, PgPool};
 use telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,6 +57,7 @@ pub struct Service {
     owner: Option<Owner>,
     agreement: Agreement,
     replay: Replay,
+    relay: Option<watch::Receiver<Standing>>,
     routes: Router,
     work: TaskTracker,
     /// From here on it is not ready, but still takes requests.
@@ -85,6 +87,7 @@ impl Service {
             owner: None,
             agreement: Agreement::default(),
             replay: Replay::Refused(ACTS),
+            relay: None,
             routes: offered(name)?,
             work: TaskTracker::new(),
             announced: CancellationToken::new(),
@@ -149,7 +152,8 @@ impl Service {
     #[must_use]
     pub fn publish_as(mut self, owner: Owner) -> Self {
         self.owner = Some(owner);
-        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), owner);
+        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), owner, self.config.relay);
+        self.relay = Some(relay.standing());
         let shutdown = self.shutdown.clone();
         self.agreed_task(relay.run(shutdown))
     }
@@ -271,6 +275,7 @@ impl Service {
             hears,
             contract: contract.clone(),
             replay: self.replay.clone(),
+            relay: self.relay.take().map(|standing| (self.config.relay, standing)),
         };
         if contract != Contract::default() {
             let (agreement, jetstream) = (self.agreement.clone(), self.jetstream.clone());

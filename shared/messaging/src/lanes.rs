@@ -2,10 +2,11 @@
 //!
 //! Ownership is a session-level advisory lock, so it ends with the session, whatever happens to the
 //! process. Each relay also holds a *shared* lock as a sign of life; counting those tells how many
-//! share the lanes, and everyone keeps a fair part.
+//! share the lanes, and everyone keeps a fair part. Of the relays that read the log only one takes part,
+//! the leader; the others stand by and hold nothing.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, PgPool};
@@ -13,9 +14,10 @@ use sqlx::{ConnectOptions, PgConnection, PgPool};
 use crate::outbox::LANES;
 use crate::session::by_key;
 
-/// First key of our advisory locks; the second is the lane, or [`PRESENCE`].
+/// First key of our advisory locks; the second is the lane, [`PRESENCE`] or [`LEADER`].
 const NAMESPACE: i32 = 0x7469_6469;
 const PRESENCE: i32 = 1_000;
+const LEADER: i32 = 1_001;
 /// The server ends a session that says nothing for so long: a stopped process must not keep its lanes.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -24,10 +26,14 @@ pub(crate) struct Lanes {
     session: PgConnection,
     held: BTreeSet<i16>,
     relays: i64,
+    /// How many lanes were ever taken.
+    taken: u64,
+    /// When the session was last asked something that it answered.
+    renewed: Instant,
 }
 
 impl Lanes {
-    /// Opens the session; no lane is held yet.
+    /// Opens the session; no lock is held yet.
     pub(crate) async fn open(pool: &PgPool) -> sqlx::Result<Self> {
         let options = by_key(PgConnectOptions::clone(&pool.connect_options()))
             .application_name("relay")
@@ -37,21 +43,43 @@ impl Lanes {
                 ("tcp_keepalives_interval", "2".into()),
                 ("tcp_keepalives_count", "3".into()),
             ]);
-        let mut session = options.connect().await?;
-        sqlx::query!("select pg_advisory_lock_shared($1, $2)", NAMESPACE, PRESENCE)
-            .execute(&mut session)
-            .await?;
+        let asked = Instant::now();
         Ok(Self {
-            session,
+            session: options.connect().await?,
             held: BTreeSet::new(),
             relays: 1,
+            taken: 0,
+            renewed: asked,
         })
+    }
+
+    /// Takes part from now on.
+    pub(crate) async fn join(&mut self) -> sqlx::Result<()> {
+        sqlx::query!("select pg_advisory_lock_shared($1, $2)", NAMESPACE, PRESENCE)
+            .execute(&mut self.session)
+            .await?;
+        Ok(())
+    }
+
+    /// Becomes the leader, unless there is one.
+    pub(crate) async fn lead(&mut self) -> sqlx::Result<bool> {
+        sqlx::query_scalar!(r#"select pg_try_advisory_lock($1, $2) as "leads!""#, NAMESPACE, LEADER)
+            .fetch_one(&mut self.session)
+            .await
+    }
+
+    /// Makes way for another leader.
+    pub(crate) async fn resign(&mut self) -> sqlx::Result<()> {
+        let resigned = sqlx::query_scalar!("select pg_advisory_unlock($1, $2)", NAMESPACE, LEADER);
+        resigned.fetch_one(&mut self.session).await?;
+        Ok(())
     }
 
     /// Takes free lanes up to a fair part, and gives back what exceeds it.
     ///
     /// Only called between batches, so a lane never changes hands while its events are under way.
     pub(crate) async fn balance(&mut self) -> sqlx::Result<()> {
+        let asked = Instant::now();
         self.relays = sqlx::query_scalar!(
             r#"
             select count(*) as "relays!" from pg_locks
@@ -81,9 +109,26 @@ impl Lanes {
             let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1, $2) as "taken!""#, NAMESPACE, lane);
             if taken.fetch_one(&mut self.session).await? {
                 self.held.insert(lane as i16);
+                self.taken += 1;
             }
         }
+        self.renewed = asked;
         Ok(())
+    }
+
+    /// Fails if the server may have given our lanes to somebody else: this process was stopped for too long.
+    pub(crate) fn are_ours(&self) -> anyhow::Result<()> {
+        let silent = self.renewed.elapsed();
+        anyhow::ensure!(
+            silent < SILENCE,
+            "this process stood still for {silent:?}, its lanes may be another's"
+        );
+        Ok(())
+    }
+
+    /// Changes whenever a lane was taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The lanes this relay may publish.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use events::Owner;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram};
+use opentelemetry::metrics::{Counter, Gauge, Histogram};
 
 use crate::dead_letters::Letter;
 use crate::unit::Verdict;
@@ -19,6 +19,12 @@ pub(crate) struct Messaging {
     process_seconds: Histogram<f64>,
     pub(crate) relay_failures: Counter<u64>,
     pub(crate) republished: Counter<u64>,
+    /// How often the log could be read, from the start or again.
+    pub(crate) relay_streams: Counter<u64>,
+    /// How often it could not, so that the outbox was polled.
+    pub(crate) relay_fallbacks: Counter<u64>,
+    /// What of the log the slot still holds back.
+    pub(crate) slot_lag: Gauge<i64>,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -44,6 +50,9 @@ pub(crate) fn messaging() -> &'static Messaging {
             process_seconds: seconds("messaging.process.duration"),
             relay_failures: meter.u64_counter("shop.relay.failures").build(),
             republished: meter.u64_counter("shop.relay.republished").build(),
+            relay_streams: meter.u64_counter("shop.relay.streams").build(),
+            relay_fallbacks: meter.u64_counter("shop.relay.fallbacks").build(),
+            slot_lag: meter.i64_gauge("shop.relay.slot.lag").with_unit("By").build(),
         }
     })
 }

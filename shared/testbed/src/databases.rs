@@ -25,7 +25,7 @@ const OWNER: &str = "service";
 /// When it cannot be started, with the reason.
 pub async fn postgres() -> &'static Postgres {
     static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-    shared(&SHARED, || Postgres::start_blocking(&Place::temporary())).await
+    shared(&SHARED, || Postgres::start_blocking(&Place::temporary(), &[])).await
 }
 
 /// The broker of this test process, started by the first caller, gone with the process.

@@ -22,15 +22,21 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a cluster, creating it first where the place is empty; PostgreSQL is installed if missing.
     pub async fn start(place: Place) -> Result<Self> {
-        blocking(move || Self::start_blocking(&place)).await
+        Self::start_with(place, &[]).await
     }
 
-    pub(crate) fn start_blocking(place: &Place) -> Result<Self> {
+    /// Starts a cluster with more settings, `name=value`, which override ours.
+    pub async fn start_with(place: Place, settings: &[&str]) -> Result<Self> {
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        blocking(move || Self::start_blocking(&place, &settings)).await
+    }
+
+    pub(crate) fn start_blocking(place: &Place, settings: &[String]) -> Result<Self> {
         let bin = tools::postgres_bin()?;
         let mut attempts = 0;
         loop {
             let port = place.port.map_or_else(free_port, Ok)?;
-            let supervisor = Supervisor::open(plan(place, &bin, port)?)?;
+            let supervisor = Supervisor::open(plan(place, &bin, port, settings)?)?;
             supervisor.prepare()?;
             match supervisor.start() {
                 Ok(()) => {
@@ -119,7 +125,7 @@ const PREPARE: &str = r#"[ -d "$3" ] && exit
 rm -rf "$3.new"
 "${1%/*}/initdb" -D "$3.new" -U postgres --auth=trust -E UTF8 --locale=C SYNC && mv "$3.new" "$3""#;
 
-fn plan(place: &Place, bin: &Path, port: u16) -> Result<Plan> {
+fn plan(place: &Place, bin: &Path, port: u16, settings: &[String]) -> Result<Plan> {
     let user = User::instead_of_root();
     let folder = place.folder("postgres", user)?;
     let mut command = vec![bin.join("postgres").into(), "-D".into(), folder.join("data").into()];
@@ -134,13 +140,16 @@ fn plan(place: &Place, bin: &Path, port: u16) -> Result<Plan> {
     set("max_connections=300".into());
     // The relay that reads the log by logical replication needs it; the other one does not mind.
     set("wal_level=logical".into());
-    set("max_replication_slots=32".into());
-    set("max_wal_senders=32".into());
+    set("max_replication_slots=128".into());
+    set("max_wal_senders=128".into());
+    // What nobody reads any more does not fill the disk: the slot is lost, and the relay makes another.
+    set("max_slot_wal_keep_size=4GB".into());
     let durable = place.durability == Durability::Real;
     if !durable {
         set("fsync=off".into());
         set("full_page_writes=off".into());
     }
+    settings.iter().cloned().for_each(set);
     Ok(Plan {
         name: "PostgreSQL".into(),
         command,

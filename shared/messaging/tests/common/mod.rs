@@ -13,12 +13,13 @@ use chrono::Utc;
 use events::{Event, Owner, PaymentDeclined};
 use futures_util::{FutureExt, StreamExt};
 use messaging::provision::{self, Hears, Settings};
-use messaging::relay::Relay;
+use messaging::relay::{Kind, Relay, Standing};
 use messaging::{Db, Decisions, Reactions};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
 use testbed::{Nats, Place};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -102,17 +103,7 @@ impl World {
     }
 
     pub(crate) async fn replica_with(&self, client: async_nats::Client) -> Replica {
-        let pool = PgPoolOptions::new()
-            .acquire_timeout(Duration::from_secs(2))
-            .connect_with(self.pool.connect_options().as_ref().clone())
-            .await
-            .unwrap();
-        Replica {
-            db: Db::new(pool),
-            jetstream: jetstream::new(client),
-            shutdown: CancellationToken::new(),
-            tasks: Vec::new(),
-        }
+        Replica::of(&self.pool, client).await
     }
 
     /// Tells the ledger that a payment was declined; its code may be one that [`reactions`] stumbles over.
@@ -200,10 +191,27 @@ pub(crate) struct Replica {
     pub(crate) db: Db,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) relay: watch::Receiver<Standing>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Replica {
+    /// A process with connections of its own to the same database.
+    pub(crate) async fn of(pool: &PgPool, client: async_nats::Client) -> Self {
+        let pool = PgPoolOptions::new()
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_with(pool.connect_options().as_ref().clone())
+            .await
+            .unwrap();
+        Self {
+            db: Db::new(pool),
+            jetstream: jetstream::new(client),
+            shutdown: CancellationToken::new(),
+            relay: watch::channel(Standing::default()).1,
+            tasks: Vec::new(),
+        }
+    }
+
     pub(crate) fn consuming(self) -> Self {
         self.reacting(reactions())
     }
@@ -219,8 +227,15 @@ impl Replica {
         self.with(consumer)
     }
 
+    /// With the relay that `RELAY` names, as a service would; polling by default.
     pub(crate) fn relaying(self) -> Self {
-        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), Owner::Inventory);
+        let kind = std::env::var("RELAY").map_or(Kind::Polling, |kind| kind.parse().unwrap());
+        self.relaying_by(kind)
+    }
+
+    pub(crate) fn relaying_by(mut self, kind: Kind) -> Self {
+        let relay = Relay::new(self.db.clone(), self.jetstream.clone(), Owner::Inventory, kind);
+        self.relay = relay.standing();
         let shutdown = self.shutdown.clone();
         self.with(relay.run(shutdown))
     }

@@ -1,21 +1,18 @@
 //! What the broker forgets although it had acknowledged it is published again, once.
 
-use std::ops::Deref;
-use std::path::PathBuf;
-use std::process::Command;
-
 use events::Owner;
 use messaging::provision;
-use testbed::{Disk, Nats, Place};
 
-use crate::common::{MIGRATIONS, World, assert_in_order, eventually, fill};
+use super::RELAY;
+use crate::common::{World, assert_in_order, fill};
+use crate::relay_suite::store::Backup;
 
 /// Rows 10, 11: the store is that of an hour ago, as after a power cut or from a backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_broker_lost_with_its_disk_is_published_again_once() {
     let world = World::new().await;
-    let _first = world.replica().await.relaying();
-    let _second = world.replica().await.relaying();
+    let _first = world.replica().await.relaying_by(RELAY);
+    let _second = world.replica().await.relaying_by(RELAY);
     publish(&world, 300).await;
     let backup = Backup::of(&world).await;
     for _ in 0..3 {
@@ -35,7 +32,7 @@ async fn what_was_acknowledged_and_never_synced_survives_a_power_cut() {
     let Some(world) = World::on_a_fragile_disk("\"2m\"").await else {
         return;
     };
-    let _relay = world.replica().await.relaying();
+    let _relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 300).await;
     assert!(
         world.power_fails().await < 300,
@@ -54,7 +51,7 @@ async fn a_broker_that_syncs_always_loses_nothing_in_a_power_cut() {
     let Some(world) = World::on_a_fragile_disk("always").await else {
         return;
     };
-    let relay = world.replica().await.relaying();
+    let relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 300).await;
     relay.stop().await;
     assert_eq!(world.power_fails().await, 300);
@@ -64,7 +61,7 @@ async fn a_broker_that_syncs_always_loses_nothing_in_a_power_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
     let world = World::new().await;
-    let relay = world.replica().await.relaying();
+    let relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 20).await;
     let backup = Backup::of(&world).await;
     publish(&world, 20).await;
@@ -76,7 +73,7 @@ async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
         publish_foreign(&world).await;
     }
 
-    let _relay = world.replica().await.relaying();
+    let _relay = world.replica().await.relaying_by(RELAY);
     world.holds(20 + 25 + 20).await;
     let told = world.stream().await;
     let ours: Vec<_> = told.into_iter().filter(|told| told.subject != "foreign").collect();
@@ -88,7 +85,7 @@ async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_filled_again_once_it_is_provisioned() {
     let world = World::new().await;
-    let _relay = world.replica().await.relaying();
+    let _relay = world.replica().await.relaying_by(RELAY);
     publish(&world, 250).await;
     world.jetstream.delete_stream(Owner::Inventory.stream()).await.unwrap();
     fill(&world.pool, 10, 2).await;
@@ -106,7 +103,7 @@ async fn a_deleted_stream_is_filled_again_once_it_is_provisioned() {
 async fn a_broker_that_forgot_nothing_is_sent_nothing_again() {
     let world = World::new().await;
     for rows in [1, 500, 7] {
-        let relay = world.replica().await.relaying();
+        let relay = world.replica().await.relaying_by(RELAY);
         publish(&world, rows).await;
         world.broker.kill().await.unwrap();
         world.broker.restart().await.unwrap();
@@ -131,103 +128,4 @@ async fn publish_foreign(world: &World) {
         .jetstream
         .publish_with_headers("shop.inventory.InventoryReleased", headers, "{}".into());
     told.await.unwrap().await.unwrap();
-}
-
-/// The broker's store as it was.
-struct Backup(PathBuf);
-
-impl Backup {
-    async fn of(world: &World) -> Self {
-        let (store, backup) = (
-            world.broker.folder().join("store"),
-            world.broker.folder().join("backup"),
-        );
-        world.broker.stop().await.unwrap();
-        copy(&store, &backup);
-        world.broker.restart().await.unwrap();
-        world.reconnected().await;
-        Self(backup)
-    }
-
-    async fn restore(self, world: &World) {
-        let store = world.broker.folder().join("store");
-        world.broker.kill().await.unwrap();
-        std::fs::remove_dir_all(&store).unwrap();
-        copy(&self.0, &store);
-        world.broker.restart().await.unwrap();
-        world.reconnected().await;
-    }
-}
-
-fn copy(from: &PathBuf, to: &PathBuf) {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(copied.success());
-}
-
-/// A broker whose store is on a disk that can lose its power.
-struct Fragile {
-    world: World,
-    disk: Disk,
-}
-
-impl Deref for Fragile {
-    type Target = World;
-
-    fn deref(&self) -> &World {
-        &self.world
-    }
-}
-
-impl Fragile {
-    /// Cuts the power and brings disk and broker up again; returns how many events the stream still has.
-    async fn power_fails(&self) -> u64 {
-        self.disk.cut_power().unwrap();
-        self.broker.kill().await.unwrap();
-        self.disk.power_up().unwrap();
-        self.broker.restart().await.unwrap();
-        eventually("the broker answers", async || {
-            self.jetstream.query_account().await.is_ok()
-        })
-        .await;
-        match self.jetstream.get_stream(Owner::Inventory.stream()).await {
-            Ok(stream) => stream.cached_info().state.messages,
-            Err(_) => 0,
-        }
-    }
-}
-
-impl World {
-    /// None where this machine can mount no disk of its own; the store that is put back by hand proves the same there.
-    async fn on_a_fragile_disk(sync_interval: &str) -> Option<Fragile> {
-        let disk = Disk::new(64)
-            .await
-            .inspect_err(|reason| eprintln!("skipped, no disk can be mounted here: {reason:#}"))
-            .ok()?;
-        let store = disk.folder().display();
-        let more =
-            format!("jetstream {{ store_dir: \"{store}\", sync_interval: {sync_interval}, max_file_store: 20GB }}\n");
-        let broker = Nats::start_with(Place::temporary(), &more).await.unwrap();
-        let client = async_nats::connect(broker.url()).await.unwrap();
-        let world = Self::of(testbed::database(&MIGRATIONS).await, broker, client).await;
-        Some(Fragile { world, disk })
-    }
-
-    /// Waits until the stream holds so many messages.
-    async fn holds(&self, messages: u64) {
-        eventually("every event is in the stream", async || {
-            let stream = self.jetstream.get_stream(Owner::Inventory.stream()).await;
-            match stream {
-                Ok(stream) => stream.cached_info().state.messages >= messages,
-                Err(_) => false,
-            }
-        })
-        .await;
-    }
-
-    async fn reconnected(&self) {
-        eventually("the broker answers", async || {
-            self.jetstream.get_stream(Owner::Inventory.stream()).await.is_ok()
-        })
-        .await;
-    }
 }

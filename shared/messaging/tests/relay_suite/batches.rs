@@ -8,6 +8,7 @@ use messaging::outbox;
 use testbed::{Nats, Place};
 use uuid::Uuid;
 
+use super::RELAY;
 use crate::common::{MIGRATIONS, Told, World, assert_in_order, eventually, fill};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +17,7 @@ async fn publishes_batches_of_any_size_in_order_and_archives_them() {
     let mut total = 0;
     for (rows, subjects) in [(1, 1), (2, 1), (2_300, 7)] {
         fill(&world.pool, rows, subjects).await;
-        let replica = world.replica().await.relaying();
+        let replica = world.replica().await.relaying_by(RELAY);
         world.all_published().await;
         replica.stop().await;
         total += rows as usize;
@@ -35,7 +36,7 @@ async fn a_backlog_is_drained_in_bounded_batches_and_never_counted_to_its_end() 
     let world = World::new().await;
     fill(&world.pool, 20_000, 500).await;
     assert_eq!(outbox::backlog(&world.pool).await.unwrap().depth, 10_000);
-    let _replica = world.replica().await.relaying();
+    let _replica = world.replica().await.relaying_by(RELAY);
     world.all_published().await;
     assert_eq!(world.count("select count(*) from outbox_archive").await, 20);
     assert_in_order(&world.stream().await);
@@ -45,7 +46,7 @@ async fn a_backlog_is_drained_in_bounded_batches_and_never_counted_to_its_end() 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_outbox_does_not_grow_with_what_went_through_it() {
     let world = World::new().await;
-    let _replica = world.replica().await.relaying();
+    let _replica = world.replica().await.relaying_by(RELAY);
     let mut sizes = Vec::new();
     for _ in 0..3 {
         fill(&world.pool, 5_000, 50).await;
@@ -69,7 +70,7 @@ async fn publishes_once_what_was_published_but_not_forgotten() {
         for id in &ids[..published] {
             publish_without_forgetting(&world, *id).await;
         }
-        let replica = world.replica().await.relaying();
+        let replica = world.replica().await.relaying_by(RELAY);
         world.all_published().await;
         replica.stop().await;
     }
@@ -90,7 +91,7 @@ async fn publishes_a_thousand_events_once_that_were_published_but_not_forgotten(
     for id in &ids[..990] {
         publish_without_forgetting(&world, *id).await;
     }
-    let replica = world.replica().await.relaying();
+    let replica = world.replica().await.relaying_by(RELAY);
     world.all_published().await;
     replica.stop().await;
     let stream = world.stream().await;
@@ -102,7 +103,7 @@ async fn publishes_a_thousand_events_once_that_were_published_but_not_forgotten(
 #[tokio::test(flavor = "multi_thread")]
 async fn does_not_lose_a_smaller_id_that_commits_later() {
     let world = World::new().await;
-    let _replica = world.replica().await.relaying();
+    let _replica = world.replica().await.relaying_by(RELAY);
     let mut slow = world.pool.begin().await.unwrap();
     fill(&mut *slow, 1, 1).await;
     fill(&world.pool, 3, 3).await;
@@ -120,7 +121,7 @@ async fn sends_events_one_by_one_to_a_broker_that_knows_no_batches() {
     world.jetstream.delete_stream("INVENTORY").await.unwrap();
     let mut requests = client.subscribe("shop.inventory.>").await.unwrap();
     fill(&world.pool, 3, 1).await;
-    let _replica = world.replica().await.relaying();
+    let _replica = world.replica().await.relaying_by(RELAY);
 
     let mut stored: Vec<HeaderMap> = Vec::new();
     while stored.len() < 3 {
