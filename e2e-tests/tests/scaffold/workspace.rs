@@ -77,13 +77,13 @@ impl Workspace {
 
     /// Runs cargo in the copy, and fails with everything it printed.
     ///
-    /// The whole workspace is always meant, so that no dependency is compiled again with other features.
+    /// The whole workspace is always meant, and the environment is ours, so that nothing is compiled again with other
+    /// features or because a variable differs.
     pub(crate) fn cargo(&self, arguments: &str) -> Result<String> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") || text.ends_with("_DATABASE_URL")
-            {
+            if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
                 cargo.env_remove(&name);
             }
         }
@@ -95,8 +95,7 @@ impl Workspace {
                 "CARGO_BUILD_BUILD_DIR",
                 self.profile.parent().context("no target folder")?,
             )
-            .env("CARGO_NET_OFFLINE", "true")
-            .env("SQLX_OFFLINE", "true");
+            .env("CARGO_NET_OFFLINE", "true");
         if self.profile.file_name() == Some(OsStr::new("release")) && !arguments.starts_with("fmt") {
             cargo.arg("--release");
         }
