@@ -1,4 +1,4 @@
-//! The audit: what must be true across all six services, read off their databases, the streams and the gateway's book.
+//! The audit: what must be true across all services, read off their databases, the streams and the gateway's book.
 //!
 //! An [`Invariant`] is a name, a promise and a check. Those that hold [`Always`](Kind::Always) can be checked while
 //! everything moves and breaks: each database is read in one snapshot, and effects before their causes, so that what
@@ -80,6 +80,19 @@ pub enum Source {
     /// What a client has sent and seen.
     Client,
 }
+
+/// The streams, and the database of every service.
+const EVERYTHING: &[Source] = &{
+    let mut all = [Source::Streams; Service::ALL.len() + 1];
+    let mut at = 0;
+    while at < Service::ALL.len() {
+        all[at + 1] = Source::Database(Service::ALL[at]);
+        at += 1;
+    }
+    all
+};
+/// The database of every service.
+const DATABASES: &[Source] = EVERYTHING.split_at(1).1;
 
 /// Something that must be true.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use messaging::provision::Settings;
 use reqwest::Client;
-use xtask::shop;
+use xtask::shop::{self, Service};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -103,6 +103,9 @@ pub(crate) struct Provision {
     /// How many servers of a cluster keep each stream.
     #[arg(long, env = "NATS_REPLICAS", default_value_t = 1)]
     replicas: usize,
+    /// A service that is to hear everything once more that the streams hold.
+    #[arg(long, value_name = "SERVICE")]
+    from_start: Option<Service>,
 }
 
 impl Provision {
@@ -111,6 +114,10 @@ impl Provision {
             replicas: self.replicas,
             ..Settings::default()
         };
+        if let Some(service) = self.from_start {
+            shop::hear_again(&self.nats_url, service).await?;
+            println!("{service} hears everything once more; what is in its inbox has no effect again.");
+        }
         shop::provision(&self.nats_url, &settings).await?;
         println!("Streams and durables are as they should be.");
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! `cargo shop`: one word for everything one does with this shop on one machine.
 
 mod ci;
+mod new_service;
 mod prepare;
 mod workspace;
 
@@ -24,6 +25,8 @@ enum Command {
     #[cfg(feature = "shop")]
     #[command(flatten)]
     Shop(commands::Command),
+    /// Adds a service that hears an event: a crate, its table, and the three lines by which the others start it.
+    NewService(new_service::Options),
     /// Runs everything that CI runs, and stops at the first failure.
     Test,
     /// Renews the committed description of every SQL query; `cargo prepare` works while services do not compile.
@@ -41,6 +44,7 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         #[cfg(feature = "shop")]
         Command::Shop(command) => command.run().await,
+        Command::NewService(options) => new_service::run(&options),
         Command::Test => ci::run(),
         Command::Prepare(options) => prepare::run(options).await,
         Command::Failures { check } => failures(check),

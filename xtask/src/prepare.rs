@@ -65,7 +65,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
 /// The crates with a `sqlx.toml`, the messaging core first.
 fn packages(root: &Path) -> Result<Vec<Package>> {
     let mut packages = Vec::new();
-    for group in ["shared", "services"] {
+    for group in ["shared", "services", "xtask"] {
         for folder in fs::read_dir(root.join(group))? {
             let folder = folder?.path();
             let Ok(settings) = fs::read_to_string(folder.join("sqlx.toml")) else {

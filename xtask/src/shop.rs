@@ -23,7 +23,7 @@ use launch::Launch;
 use links::Links;
 use options::{Addresses, Home};
 pub use options::{GATEWAY_PORT, Ports, ShopOptions};
-pub use provision::provision;
+pub use provision::{hear_again, provision};
 pub use replicas::Replica;
 pub use service::Service;
 

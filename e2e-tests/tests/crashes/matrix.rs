@@ -37,7 +37,7 @@ fn points(service: Service) -> Vec<&'static str> {
         Service::Inventory => &["decisions.unanswered"],
         Service::Warehouse => &["carrier.handed-over", "errand.taken", "decisions.unanswered"],
         Service::Email => &["mail.unsent", "mail.sent", "errand.taken", "decisions.unanswered"],
-        Service::Analytics => &[],
+        _ => &[],
     };
     let telling = if TELLERS.contains(&service) { &TELLING[..] } else { &[] };
     [errands, &CONSUMING, telling].concat()

@@ -133,6 +133,7 @@ fn stream_config(owner: Owner, replicas: usize) -> stream::Config {
 pub async fn durables(jetstream: &jetstream::Context, hears: &Hears, settings: &Settings) -> anyhow::Result<()> {
     let base = pull::Config {
         durable_name: Some(hears.service.to_owned()),
+        // Whoever comes late hears the past as well, as far back as the streams keep it.
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: settings.ack_wait,

@@ -6,26 +6,8 @@ use events::Owner;
 use uuid::Uuid;
 
 use super::books::{Books, Event, Message, Messages, doubled, name};
-use super::{Check, Finding, Invariant, Kind, Source};
+use super::{Check, DATABASES, EVERYTHING, Finding, Invariant, Kind, Source};
 use crate::shop::Service;
-
-const DATABASES: &[Source] = &[
-    Source::Database(Service::Order),
-    Source::Database(Service::Payment),
-    Source::Database(Service::Inventory),
-    Source::Database(Service::Warehouse),
-    Source::Database(Service::Email),
-    Source::Database(Service::Analytics),
-];
-const EVERYTHING: &[Source] = &[
-    Source::Streams,
-    Source::Database(Service::Order),
-    Source::Database(Service::Payment),
-    Source::Database(Service::Inventory),
-    Source::Database(Service::Warehouse),
-    Source::Database(Service::Email),
-    Source::Database(Service::Analytics),
-];
 
 pub(super) const INVARIANTS: &[Invariant] = &[
     Invariant {

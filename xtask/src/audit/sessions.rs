@@ -1,21 +1,13 @@
 //! Sessions of the databases: nobody keeps a transaction open and does nothing.
 
 use super::books::Books;
-use super::{Check, Finding, Invariant, Kind, Source};
-use crate::shop::Service;
+use super::{Check, DATABASES, Finding, Invariant, Kind};
 
 pub(super) const INVARIANTS: &[Invariant] = &[Invariant {
     name: "no-transaction-idles",
     promise: "no session has had a transaction open for long without doing anything in it",
     kind: Kind::Always,
-    reads: &[
-        Source::Database(Service::Order),
-        Source::Database(Service::Payment),
-        Source::Database(Service::Inventory),
-        Source::Database(Service::Warehouse),
-        Source::Database(Service::Email),
-        Source::Database(Service::Analytics),
-    ],
+    reads: DATABASES,
     check: Check::Books(none_idles),
 }];
 

@@ -15,7 +15,7 @@ pub(super) struct Ink {
     on: bool,
 }
 
-/// By the number of the service.
+/// By the number of the service; beyond the last it begins again.
 const OF_SERVICES: [&str; 6] = ["36", "35", "34", "32", "33", "96"];
 
 impl Ink {
@@ -49,9 +49,9 @@ impl Ink {
 
     /// A name in the colour of its service, as wide as the longest.
     pub(super) fn program(self, name: &str) -> String {
-        let code = name
-            .parse()
-            .map_or("90", |service: Service| OF_SERVICES[service as usize]);
+        let code = name.parse().map_or("90", |service: Service| {
+            OF_SERVICES[service as usize % OF_SERVICES.len()]
+        });
         self.paint(code, &format!("{name:<15}"))
     }
 

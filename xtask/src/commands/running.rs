@@ -81,11 +81,31 @@ impl Running {
     pub(super) fn look() -> Result<Option<Self>> {
         let known = fs::read_to_string(file()?);
         match (Claim::holder(&data()?)?, known) {
-            (Some(_), Ok(text)) => serde_json::from_str(&text)
-                .context(".shop/run.json cannot be read")
-                .map(Some),
+            (Some(_), Ok(text)) => {
+                let running: Self = serde_json::from_str(&text).context(".shop/run.json cannot be read")?;
+                Ok(Some(running.with_latecomers()))
+            }
             _ => Ok(None),
         }
+    }
+
+    /// A service that is younger than this shop is looked for where one starts it beside: on its usual ports, with a
+    /// database among the others.
+    fn with_latecomers(mut self) -> Self {
+        let others = self.service(Service::Order).map(|order| order.database_url.clone());
+        let others = others.unwrap_or_default();
+        for service in Service::ALL {
+            if self.service(service).is_err() {
+                self.services.push(RunningService {
+                    name: service.name().to_owned(),
+                    url: format!("http://127.0.0.1:{}", service.port()),
+                    admin_url: format!("http://127.0.0.1:{}", service.admin_port()),
+                    database_url: others.replace(&Service::Order.database(), &service.database()),
+                    pid: None,
+                });
+            }
+        }
+        self
     }
 
     /// What was written down is over.

@@ -36,7 +36,7 @@ impl Launch<'_> {
             Service::Order => command.env("INVENTORY_URL", shop.url(Service::Inventory)),
             Service::Payment => command.env("GATEWAY_URL", shop.gateway_url()),
             Service::Email => command.env("MAIL_DIR", shop.mail_dir()),
-            Service::Inventory | Service::Warehouse | Service::Analytics => &mut command,
+            _ => &mut command,
         };
         match &self.options.otlp {
             Some(endpoint) => command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),

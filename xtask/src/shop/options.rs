@@ -59,7 +59,7 @@ impl Default for ShopOptions {
 /// Where a shop listens, always on 127.0.0.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ports {
-    /// 8001 to 8006, 9001 to 9006, and 8010 for the gateway.
+    /// From 8001 and from 9001 on, and 8010 for the gateway.
     Fixed,
     /// Wherever there is room, for tests that run side by side.
     Free,
@@ -71,8 +71,8 @@ pub const GATEWAY_PORT: u16 = 8010;
 /// Every port of a shop but those of the servers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addresses {
-    http: [u16; 6],
-    admin: [u16; 6],
+    http: [u16; Service::ALL.len()],
+    admin: [u16; Service::ALL.len()],
     gateway: u16,
 }
 

@@ -21,6 +21,18 @@ pub async fn provision(nats_url: &str, settings: &provision::Settings) -> Result
     Ok(())
 }
 
+/// Lets a service hear once more whatever the streams hold, from the beginning; its inbox recognises what it has handled.
+///
+/// It loses its durables, which the next [`provision`] makes anew; the word of events that were given up is not told again.
+pub async fn hear_again(nats_url: &str, service: Service) -> Result<()> {
+    let jetstream = jetstream(nats_url).await?;
+    for stream in service.hears().subjects.into_keys() {
+        let deleted = jetstream.delete_consumer_from_stream(service.name(), stream).await;
+        deleted.with_context(|| format!("{service} has no durable on {stream}"))?;
+    }
+    Ok(())
+}
+
 /// A connection to the broker that waits for it to appear.
 pub(super) async fn jetstream(nats_url: &str) -> Result<jetstream::Context> {
     let client = async_nats::ConnectOptions::new()

@@ -1,75 +1,72 @@
-//! The six services, as outsiders know them.
+//! The services, as outsiders know them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use messaging::provision::Hears;
 
-/// One of the six services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Service {
+/// Everything that this workspace knows of a service, a line each.
+macro_rules! services {
+    ($(#[doc = $doc:literal] $service:ident = $name:ident on $port:literal,)*) => {
+        /// One of the services.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Service {
+            $(#[doc = $doc] $service,)*
+        }
+
+        impl Service {
+            /// All of them, in the order of this table.
+            pub const ALL: [Self; [$($port),*].len()] = [$(Self::$service),*];
+
+            /// Its name, and that of its binary.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$service => stringify!($name),)*
+                }
+            }
+
+            /// Where its API is when ports are fixed.
+            pub fn port(self) -> u16 {
+                match self {
+                    $(Self::$service => $port,)*
+                }
+            }
+
+            /// What it hears, read off its wiring table.
+            pub fn hears(self) -> Hears {
+                match self {
+                    $(Self::$service => Hears::of(&$name::reactions::reactions()),)*
+                }
+            }
+        }
+    };
+}
+
+// Whoever comes later may hear those who came before. `cargo shop new-service` adds a line.
+services! {
     /// Takes orders and owns their state.
-    Order,
+    Order = order on 8001,
     /// Charges and refunds.
-    Payment,
+    Payment = payment on 8002,
     /// Products, prices, stock.
-    Inventory,
+    Inventory = inventory on 8003,
     /// Shipments and returns.
-    Warehouse,
+    Warehouse = warehouse on 8004,
     /// Notifications.
-    Email,
+    Email = email on 8005,
     /// Projections.
-    Analytics,
+    Analytics = analytics on 8006,
 }
 
 impl Service {
-    /// All of them, in the order of their ports.
-    pub const ALL: [Self; 6] = [
-        Self::Order,
-        Self::Payment,
-        Self::Inventory,
-        Self::Warehouse,
-        Self::Email,
-        Self::Analytics,
-    ];
-
-    /// Its name, and that of its binary.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Payment => "payment",
-            Self::Inventory => "inventory",
-            Self::Warehouse => "warehouse",
-            Self::Email => "email",
-            Self::Analytics => "analytics",
-        }
-    }
-
-    /// Where its API is when ports are fixed.
-    pub fn port(self) -> u16 {
-        8001 + self as u16
-    }
-
     /// Where its operator's endpoints are when ports are fixed.
     pub fn admin_port(self) -> u16 {
-        9001 + self as u16
+        self.port() + 1_000
     }
 
     /// The name of its database.
     pub fn database(self) -> String {
         format!("shop_{self}")
-    }
-
-    /// What it hears, read off its wiring table.
-    pub fn hears(self) -> Hears {
-        match self {
-            Self::Order => Hears::of(&order::reactions::reactions()),
-            Self::Payment => Hears::of(&payment::reactions::reactions()),
-            Self::Inventory => Hears::of(&inventory::reactions::reactions()),
-            Self::Warehouse => Hears::of(&warehouse::reactions::reactions()),
-            Self::Email => Hears::of(&email::reactions::reactions()),
-            Self::Analytics => Hears::of(&analytics::reactions::reactions()),
-        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Meter {
             }
         }
         let (cost, memory) = sums;
-        text + &line("the six services", cost, memory)
+        text + &line("all services", cost, memory)
     }
 }
 

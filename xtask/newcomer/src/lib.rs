@@ -1,0 +1,25 @@
+//! The newcomer service: hears `OrderCompleted`, says nothing, and counts points.
+
+pub mod api;
+mod config;
+pub mod domain;
+pub mod reactions;
+pub mod store;
+
+use std::sync::LazyLock;
+
+use chassis::Service;
+use sqlx::migrate::Migrator;
+
+pub use config::Config;
+
+/// The tables of this service and of the messaging core.
+pub static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| messaging::migrations(sqlx::migrate!("../../migrations/newcomer")));
+
+/// The service assembled: routes and reactions. It owns no stream, so it has no relay.
+pub async fn service(config: Config) -> anyhow::Result<Service> {
+    let service = Service::start("newcomer", &config.chassis, &MIGRATIONS).await?;
+    let app = api::App { db: service.db() };
+    Ok(service.serve(api::routes(app)).consume(reactions::reactions()))
+}
