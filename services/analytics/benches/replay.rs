@@ -15,7 +15,7 @@ use analytics::reactions::reactions;
 use clap::Parser;
 use events::{Draft, EventType, Owner, Subject};
 use messaging::provision::{self, Hears, Settings};
-use messaging::relay::Relay;
+use messaging::relay::{Kind, Relay};
 use messaging::{Db, Decisions, Journal, Touched, Tx, WorkingSet, outbox};
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
@@ -71,7 +71,7 @@ impl Producers {
             let pool = database(postgres, owner.name()).await;
             core.run(&pool).await.unwrap();
             let db = Db::new(pool.clone());
-            tokio::spawn(Relay::new(db.clone(), jetstream.clone(), owner).run(CancellationToken::new()));
+            tokio::spawn(Relay::new(db.clone(), jetstream.clone(), owner, Kind::Polling).run(CancellationToken::new()));
             each.insert(owner.name(), (pool, Decisions::start(db)));
         }
         let reactions = reactions();
@@ -92,6 +92,7 @@ impl Producers {
                 subject: Subject::Order(told.envelope.order_id().unwrap()),
                 payload: String::from_utf8(told.payload).unwrap(),
                 cause: None,
+                is_twin: false,
             };
             parts.entry(event_type.owner.name()).or_default().push(draft);
         }

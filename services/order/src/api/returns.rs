@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use events::{Line, derive_id};
 use messaging::Touched;
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -6,7 +6,6 @@ use chassis::{ApiError, FieldError, Json, Page, PageRequest, Path, Query};
 use chrono::{DateTime, Utc};
 use messaging::Touched;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -8,7 +8,6 @@ use either::Either;
 use events::{Line, ReturnReceived, ReturnRejected, ReturnedLine};
 use messaging::Touched;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
