@@ -6,6 +6,7 @@ use async_nats::jetstream;
 use e2e_tests::{PATIENCE, Service, Wish, World, run};
 use events::contract::Contract;
 use events::{Event, OrderPlaced};
+use messaging::provision::Settings;
 use messaging::registry::{self, Registered};
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -105,6 +106,29 @@ fn a_service_does_not_start_beside_a_contract_that_it_breaks() {
             contract["accepts"]["PaymentSucceeded.v1"]["used_by"],
             json!(["payment"])
         );
+        anyhow::Ok(())
+    })
+    .unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Row 11: a registry that was lost is filled again by those who run.
+#[test]
+fn who_runs_is_registered_again_after_the_registry_was_lost() {
+    run(async {
+        let world = World::open(&[]).await;
+        let jetstream = jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+        let before = world.until("everybody is registered", || async {
+            let in_use = registry::in_use(&jetstream).await?;
+            Ok((in_use.len() == Service::ALL.len()).then_some(in_use))
+        });
+        let before = before.await?;
+        jetstream.delete_key_value(registry::BUCKET).await?;
+        xtask::shop::provision(&world.shop.nats().url(), &Settings::default()).await?;
+        let after = world.until("everybody is registered again", || async {
+            let in_use = registry::in_use(&jetstream).await?;
+            Ok((in_use.len() == Service::ALL.len()).then_some(in_use))
+        });
+        assert_eq!(after.await?, before);
         anyhow::Ok(())
     })
     .unwrap_or_else(|error| panic!("{error:#}"));

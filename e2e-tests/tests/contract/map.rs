@@ -1,19 +1,21 @@
 //! `docs/event-map.md`: who tells what, who hears it, and what follows.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use events::{EventType, Owner};
 
 use super::wiring::{Wiring, of};
 
+/// More answers than these are not listed: then the order's state decides, not the event.
+const FEW: usize = 6;
+
 const HEAD: &str = "# Event map
 
 Written by `cargo shop docs` from the wiring tables of the services and the golden corpus; a test compares it.
 
-*told after* are the events whose reaction may tell this one, by the types that the reaction returns. What is told
-unasked follows from a request, a deadline, or the outcome of an errand (a charge, a parcel, a message); the chains
-that were recorded show which event that errand was for.
+*May follow* says which events have a reaction that may tell this one, by the types that the reaction returns; *unasked*
+is what only a request, a deadline or the outcome of an errand (a charge, a parcel, a message) tells. *Seen after* is
+what the golden corpus has recorded, errands included.
 
 ";
 
@@ -33,7 +35,7 @@ pub(crate) fn page(wiring: &Wiring) -> String {
             capital(owner.name()),
             owner.stream()
         );
-        page.push_str("| event | told after | heard by |\n|---|---|---|\n");
+        page.push_str("| event | may follow | seen after | heard by |\n|---|---|---|---|\n");
         for event in of(owner) {
             let _ = writeln!(page, "{}", row(wiring, event));
         }
@@ -45,21 +47,26 @@ pub(crate) fn page(wiring: &Wiring) -> String {
 }
 
 fn row(wiring: &Wiring, event: EventType) -> String {
-    let mut after: Vec<String> = wiring
-        .answers(event)
-        .iter()
-        .map(|heard| heard.name.to_owned())
-        .collect();
-    let answers: BTreeSet<String> = wiring.answers(event).iter().map(EventType::label).collect();
-    let is_unasked = |cause: &Option<String>| cause.as_ref().is_none_or(|cause| !answers.contains(cause));
-    if after.is_empty() || wiring.seen_after(event).iter().any(is_unasked) {
-        after.push("*unasked*".to_owned());
-    }
+    let answers = wiring.answers(event);
+    let after = match answers.len() {
+        0 => "*unasked*".to_owned(),
+        ..=FEW => listed(answers.iter().map(|heard| heard.name)),
+        many => format!("any of {many} facts about its order"),
+    };
+    let seen = wiring.seen_after(event);
+    let seen = listed(seen.iter().map(|cause| match cause {
+        Some(label) => label.split('.').next().unwrap_or_default(),
+        None => "a request",
+    }));
     let heard_by = match wiring.heard_by(event).as_slice() {
         [] => "nobody yet".to_owned(),
         names => names.join(", "),
     };
-    format!("| {} | {} | {heard_by} |", event.label(), after.join(", "))
+    format!("| {} | {after} | {seen} | {heard_by} |", event.label())
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Events by owner, and an arrow for each pair that was seen.

@@ -19,6 +19,8 @@ use crate::admin::Admin;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long until it is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is asked whether it still knows the contract.
+const REMIND: Duration = Duration::from_secs(15);
 
 /// Whether the contract fits those of the others.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +73,7 @@ impl Agreement {
             Some(Registered::Compatible) => {
                 tracing::info!("the contract fits those of all others");
                 self.reached.cancel();
+                remind(&jetstream, service, &contract, &shutdown).await;
             }
             Some(Registered::Refused(conflicts)) => {
                 let sentences: Vec<_> = conflicts.iter().map(|conflict| conflict.refusal(service)).collect();
@@ -80,6 +83,23 @@ impl Agreement {
                 shutdown.cancel();
             }
             None => {}
+        }
+    }
+}
+
+/// Registers again when the registry was lost with its broker.
+async fn remind(
+    jetstream: &jetstream::Context,
+    service: &'static str,
+    contract: &Contract,
+    shutdown: &CancellationToken,
+) {
+    let pause = || shutdown.run_until_cancelled(tokio::time::sleep(REMIND));
+    while pause().await.is_some() {
+        let in_use = asked(registry::in_use(jetstream)).await;
+        if in_use.is_ok_and(|in_use| !in_use.contains_key(service)) {
+            let again = asked(registry::register(jetstream, service, contract)).await;
+            tracing::warn!(?again, "the registry of contracts had forgotten this one");
         }
     }
 }

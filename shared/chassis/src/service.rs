@@ -279,8 +279,8 @@ impl Service {
         };
         if contract != Contract::default() {
             let (agreement, jetstream) = (self.agreement.clone(), self.jetstream.clone());
-            self.work
-                .spawn(agreement.seek(jetstream, self.name, contract, self.shutdown.clone()));
+            let seeking = agreement.seek(jetstream, self.name, contract, self.shutdown.clone());
+            self.work.spawn(self.watch(seeking));
         }
         std::mem::take(&mut self.start).into_iter().for_each(|start| start());
         let (db, shutdown) = (self.db.clone(), self.shutdown.clone());

@@ -60,7 +60,8 @@ pub async fn consume<W: WorkingSet>(
     let pulls: Vec<_> = pulls.collect();
     drop(queue);
     let service = reactions.service();
-    let deaths = dead_letters::bury_the_silent(db.clone(), jetstream, service, shutdown.clone());
+    let heard = reactions.wiring().map(|(event, _)| event.to_string()).collect();
+    let deaths = dead_letters::bury_the_silent(db.clone(), jetstream, service, heard, shutdown.clone());
     let redrive = dead_letters::redrive(db.clone(), reactions.clone(), shutdown.clone());
     let handling = Handling {
         db,

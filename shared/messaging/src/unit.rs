@@ -216,13 +216,14 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inb
     for job in jobs.iter_mut() {
         let envelope = job.heard.map(|letter| &letter.envelope);
         let claim = envelope.map_or(Claim::Fresh, |envelope| claims.spend(envelope.event_id));
-        let verdict = match claim {
-            Claim::Taken => Verdict::AlreadyDone,
-            Claim::Blocked => Verdict::Parked,
-            Claim::Fresh if envelope.is_some_and(|envelope| poisoned.contains(&envelope.subject)) => Verdict::Parked,
-            Claim::Fresh => match job.decide.as_mut().map(|decide| decide(known)) {
-                None => Verdict::Ignored,
-                Some(Ok(drafts)) => {
+        let is_poisoned = envelope.is_some_and(|envelope| poisoned.contains(&envelope.subject));
+        let verdict = match (claim, job.decide.as_mut()) {
+            (Claim::Taken, _) => Verdict::AlreadyDone,
+            (_, None) => Verdict::Ignored,
+            (Claim::Blocked, _) => Verdict::Parked,
+            (Claim::Fresh, _) if is_poisoned => Verdict::Parked,
+            (Claim::Fresh, Some(decide)) => match decide(known) {
+                Ok(drafts) => {
                     let cause = envelope.map(|envelope| envelope.event_id).or(job.cause);
                     let entries = drafts.into_iter().map(|draft| Entry {
                         cause: draft.cause.or(cause),
@@ -233,7 +234,7 @@ fn decide<W: WorkingSet>(known: &mut W, jobs: &mut [Job<'_, W>], mut claims: inb
                     decided.heard.extend(envelope.cloned());
                     Verdict::Done
                 }
-                Some(Err(fault)) => {
+                Err(fault) => {
                     poisoned.extend(envelope.map(|envelope| envelope.subject.clone()));
                     Verdict::Buried(fault)
                 }

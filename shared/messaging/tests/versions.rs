@@ -189,12 +189,9 @@ async fn a_producer_tells_both_versions_of_a_fact_in_one_transaction() {
     let world = World::new().await;
     let replica = world.replica().await.relaying();
     let order = Uuid::now_v7();
-    let decided = replica
-        .decisions()
-        .decide(Touched::order(order), move |ledger: &mut Ledger| {
-            ((), release(ledger, order))
-        });
-    decided.await.unwrap();
+    let decide = move |ledger: &mut Ledger| ((), release(ledger, order));
+    let decided = replica.decisions().decide(Touched::order(order), decide).await;
+    decided.unwrap();
     eventually("both are published", async || world.stream().await.len() == 2).await;
     let stream = world.stream().await;
     assert_in_order(&stream);

@@ -217,3 +217,57 @@ async fn retire(jetstream: &jetstream::Context, service: &str) -> Result<ExitCod
     println!("{service} is forgotten.");
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use testbed::Scratch;
+
+    use super::*;
+
+    /// The schemas of today in a folder, but one field of one event as it was once.
+    async fn with_former(field: &str, former: Value) -> (Scratch, std::path::PathBuf) {
+        let scratch = Scratch::new("schemas").await.unwrap();
+        for (label, mut schema) in today() {
+            if label == "OrderPlaced.v1" {
+                schema["properties"][field] = former.clone();
+            }
+            fs::write(scratch.path().join(format!("{label}.json")), contract::written(&schema)).unwrap();
+        }
+        let path = scratch.path().join("OrderPlaced.v1.json");
+        (scratch, path)
+    }
+
+    #[tokio::test]
+    async fn a_breaking_change_is_refused_and_nothing_is_written() {
+        let gone = serde_json::json!({ "type": "string" });
+        let (folder, path) = with_former("phone", gone).await;
+        let before = fs::read(&path).unwrap();
+        let refusal = write(folder.path()).unwrap_err().to_string();
+        let sentence = "removing `phone` from OrderPlaced.v1 breaks inventory, email, analytics";
+        assert!(refusal.contains(sentence), "{refusal}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_breaks_nobody_is_written() {
+        let same = today()["OrderPlaced.v1"]["properties"]["total"].clone();
+        let mut reworded = same.clone();
+        reworded["description"] = "The sum.".into();
+        let (folder, path) = with_former("total", reworded).await;
+        write(folder.path()).unwrap();
+        let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(written["properties"]["total"], same);
+    }
+
+    #[test]
+    fn a_published_version_has_to_stay() {
+        let mut before = today();
+        before.insert("OrderPlaced.v0".into(), Value::Bool(true));
+        let sentences = breaches(&before, &today());
+        assert!(
+            sentences[0].starts_with("OrderPlaced.v0 has been published"),
+            "{sentences:?}"
+        );
+    }
+}

@@ -9,6 +9,7 @@
 //! blame. So the event is redriven once, alone: whoever only stood beside the culprit is handled now, and
 //! the culprit, whose redrive ends without an outcome as well, stays dead.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -42,9 +43,15 @@ pub(crate) async fn bury_the_silent(
     db: Db,
     jetstream: jetstream::Context,
     service: &'static str,
+    heard: HashSet<String>,
     shutdown: CancellationToken,
 ) {
-    let undertaker = Undertaker { db, jetstream, service };
+    let undertaker = Undertaker {
+        db,
+        jetstream,
+        service,
+        heard,
+    };
     while !shutdown.is_cancelled() {
         if let Some(Err(error)) = shutdown.run_until_cancelled(undertaker.work()).await {
             tracing::warn!(
@@ -60,6 +67,8 @@ struct Undertaker {
     db: Db,
     jetstream: jetstream::Context,
     service: &'static str,
+    /// The event types that there is a reaction to.
+    heard: HashSet<String>,
 }
 
 impl Undertaker {
@@ -92,12 +101,15 @@ impl Undertaker {
             return Ok(());
         };
         let tries = advisory.info().map_or(1, |info| info.delivered);
-        let (letter, lost) = match self.look_up(&given_up).await {
+        let (mut letter, lost) = match self.look_up(&given_up).await {
             Ok(Some(letter)) => (letter, None),
             Ok(None) => (self.stand_in(&given_up), Some("the stream no longer has it")),
             Err(error) if tries < TRIES => return Err(error),
             Err(_) => (self.stand_in(&given_up), Some("the broker does not show it")),
         };
+        if self.heard.contains(&letter.envelope.event_type) {
+            letter.envelope.event_id = letter.envelope.fact_id();
+        }
         let mut reason = format!("delivered {} times, and never with an outcome", given_up.deliveries);
         if let Some(lost) = lost {
             reason = format!("{reason}; {lost}");
