@@ -133,6 +133,7 @@ fn every_operation_says_what_it_does_what_it_takes_and_what_it_answers() {
                 }
             }
         }
+        assert!(!document.to_string().contains(":null"), "{name}: something is null");
         for reference in references(&document) {
             let pointer = reference.trim_start_matches('#');
             assert!(document.pointer(pointer).is_some(), "{name}: {reference} leads nowhere");

@@ -104,7 +104,8 @@ fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
             .or_default()
             .insert(problem.slug);
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
         never_null(&mut parameter["schema"]);
     }
     for response in objects(&mut operation["responses"]) {
@@ -121,7 +122,7 @@ fn complete(operation: &mut Value, shared: &mut Map<String, Value>) {
 
 /// What may be left out is not null when it is there: neither a query nor a header can say that.
 fn never_null(schema: &mut Value) {
-    if let Some(types) = schema["type"].as_array_mut() {
+    if let Some(types) = schema.get_mut("type").and_then(Value::as_array_mut) {
         types.retain(|kind| kind != "null");
         if let [only] = types.as_slice() {
             schema["type"] = only.clone();

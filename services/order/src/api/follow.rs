@@ -8,7 +8,7 @@ use chassis::ApiError;
 use messaging::Db;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ use crate::store;
 const FOLLOWERS: usize = 512;
 /// How soon a commit of another replica is noticed; those of this process wake the look at once.
 const POLL: Duration = Duration::from_secs(1);
+/// How long a query may take: nobody waits for a link that has died in silence.
+pub(super) const WITHIN: Duration = Duration::from_secs(3);
 /// The least time between two looks.
 const REST: Duration = Duration::from_millis(50);
 
@@ -73,7 +75,8 @@ impl Followed {
                     _ = commits.changed() => {}
                     () = sleep(POLL) => {}
                 }
-                if let Err(error) = self.look(db.pool()).await {
+                let looked = timeout(WITHIN, self.look(db.pool())).await;
+                if let Err(error) = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                     tracing::warn!(%error, "cannot look for news of the orders that are followed");
                 }
                 sleep(REST).await;

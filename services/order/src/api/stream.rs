@@ -15,10 +15,11 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::follow::Following;
+use super::follow::{Following, WITHIN};
 use super::{App, unknown_order};
 use crate::domain::State as OrderState;
 use crate::store::{self, PastState};
@@ -32,6 +33,18 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The number of the last event that a client has seen.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// One event of the stream.
+#[derive(ToSchema)]
+#[allow(dead_code)] // Events are written by hand; this is what they look like.
+struct StateEvent {
+    /// The order's version: what to send as `Last-Event-ID`.
+    #[schema(pattern = "^[1-9][0-9]*$")]
+    id: String,
+    /// JSON with `order_id`, `version`, `state`, `reason` and `changed_at`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
 /// Tells every state of an order, past and to come, until a terminal one.
 ///
 /// Server-Sent Events: `id` is the order's version, `data` is JSON with `order_id`, `version`, `state`, `reason` and
@@ -44,8 +57,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
         ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "The last version that was seen."),
     ),
     responses(
-        (status = 200, description = "The states, as they come.", body = String, content_type = "text/event-stream",
-            example = "retry: 2000\n\nid: 1\ndata: {\"order_id\":\"…\",\"version\":1,\"state\":\"PENDING\",…}\n\n"),
+        (status = 200, description = "The states, as they come; the schema is that of one event.", body = StateEvent,
+            content_type = "text/event-stream"),
         (status = 204, description = "Every state was seen, and no other will follow."),
     ),
     extensions(("x-problems" = json!(["invalid-request"]))),
@@ -124,7 +137,8 @@ impl Follower {
             if self.told_all || self.following.news.changed().await.is_err() {
                 return None;
             }
-            match store::states_after(self.app.db.pool(), self.id, self.seen).await {
+            let read = timeout(WITHIN, store::states_after(self.app.db.pool(), self.id, self.seen)).await;
+            match read.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(states) => self.waiting = states.into(),
                 Err(error) => {
                     tracing::warn!(%error, "a follower waits for the database");
