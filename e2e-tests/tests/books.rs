@@ -71,6 +71,24 @@ async fn assert_named(world: &World, order: Uuid, kinds: &[Kind]) {
 }
 
 #[test]
+fn every_service_is_a_role_of_its_own_in_its_database() {
+    run(async {
+        let world = World::shared().await;
+        for service in Service::ALL {
+            let pool = world.pool(service).await.unwrap_or_else(|error| panic!("{error:#}"));
+            let who = "select distinct usename::text from pg_stat_activity
+                       where datname = current_database() and application_name in ($1, 'relay')";
+            let who: Vec<String> = sqlx::query_scalar(who)
+                .bind(service.name())
+                .fetch_all(&pool)
+                .await
+                .unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(who, [service.database()]);
+        }
+    });
+}
+
+#[test]
 fn what_does_not_match_the_gateways_book_or_its_own_facts_is_named() {
     run(async {
         let world = World::open(&[]).await;

@@ -162,3 +162,55 @@ async fn a_cluster_that_died_by_itself_can_be_started_again() {
     cluster.restart().await.unwrap();
     PgConnection::connect(&cluster.url("postgres")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_belongs_to_a_role_that_has_nothing_else() {
+    let cluster = testbed::postgres().await;
+    for name in ["shop_one", "shop_other"] {
+        cluster.create_database(name).await.unwrap();
+    }
+    let mut own = PgConnection::connect(&cluster.socket_url_as("shop_one", "shop_one"))
+        .await
+        .unwrap();
+    sqlx::query("create table things (id int)")
+        .execute(&mut own)
+        .await
+        .unwrap();
+    let elsewhere = PgConnection::connect(&cluster.socket_url_as("shop_one", "shop_other")).await;
+    let refused = elsewhere.unwrap_err().into_database_error().unwrap();
+    assert_eq!(refused.code().as_deref(), Some("42501"), "{refused}");
+    let powers = "select concat_ws(' ', rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls)
+                  from pg_roles where rolname = current_user";
+    let powers: String = sqlx::query_scalar(powers).fetch_one(&mut own).await.unwrap();
+    assert_eq!(powers, "f f f f f");
+}
+
+#[tokio::test]
+async fn what_a_superuser_has_made_before_there_was_an_owner_is_the_owners() {
+    let cluster = testbed::postgres().await;
+    let mut superuser = PgConnection::connect(&cluster.socket_url("postgres")).await.unwrap();
+    sqlx::query("create database shop_old")
+        .execute(&mut superuser)
+        .await
+        .unwrap();
+    let mut inside = PgConnection::connect(&cluster.socket_url("shop_old")).await.unwrap();
+    for made in [
+        "create table things (id bigint generated always as identity, name text)",
+        "create view names as select name from things",
+        "create function answer() returns int language sql as 'select 42'",
+    ] {
+        sqlx::query(made).execute(&mut inside).await.unwrap();
+    }
+    cluster.create_database("shop_old").await.unwrap();
+    let mut owner = PgConnection::connect(&cluster.socket_url_as("shop_old", "shop_old"))
+        .await
+        .unwrap();
+    for change in [
+        "alter table things add column price bigint",
+        "insert into things (name) values ('tea')",
+        "create or replace view names as select name from things where price is null",
+        "create or replace function answer() returns int language sql as 'select 43'",
+    ] {
+        sqlx::query(change).execute(&mut owner).await.unwrap();
+    }
+}
