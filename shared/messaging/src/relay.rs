@@ -119,6 +119,7 @@ impl Relay {
             let Err(error) = self.session(&shutdown, &mut failures).await else {
                 continue;
             };
+            self.standing.send_replace(Standing::StandingBy);
             metrics::messaging().relay_failures.add(1, &[]);
             tracing::warn!(error = format!("{error:#}"), "cannot publish, will try again");
             let pause = Duration::from_millis(fastrand::u64(20..=(100 << failures.min(5))));

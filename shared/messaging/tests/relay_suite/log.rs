@@ -28,18 +28,27 @@ async fn what_another_has_published_is_not_published_again_though_the_log_tells_
 async fn a_lane_that_somebody_else_holds_is_left_alone_until_it_is_given_up() {
     let world = World::new().await;
     let mut other = PgConnection::connect_with(&world.pool.connect_options()).await.unwrap();
-    sqlx::query("select pg_advisory_lock(x'74696469'::int, 3)").execute(&mut other).await.unwrap();
+    sqlx::query("select pg_advisory_lock(x'74696469'::int, 3)")
+        .execute(&mut other)
+        .await
+        .unwrap();
     let _relay = following(&world).await;
     for _ in 0..3 {
         fill(&world.pool, 16, 16).await;
     }
-    eventually("the other lanes are published", async || world.stream().await.len() == 45).await;
+    eventually("the other lanes are published", async || {
+        world.stream().await.len() == 45
+    })
+    .await;
     assert_eq!(world.count("select count(*) from outbox where lane = 3").await, 3);
     fill(&world.pool, 1, 1).await;
     eventually("the log goes on", async || world.stream().await.len() == 46).await;
     assert_eq!(world.count("select count(*) from outbox where lane = 3").await, 3);
     other.close().await.unwrap();
-    world.all_published().await;
+    // Sooner than the net, which is cast half a minute after the relay began.
+    tokio::time::timeout(Duration::from_secs(15), world.all_published())
+        .await
+        .unwrap();
     let stream = world.stream().await;
     assert_eq!(stream.len(), 49);
     assert_in_order(&stream);

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use messaging::relay::{Kind, Standing, Status};
+use pgwire_replication::{ReplicationClient, ReplicationConfig};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use testbed::{Nats, Place, Postgres};
 use tokio::runtime;
@@ -153,7 +154,33 @@ async fn a_reader_that_stands_still_loses_its_slot_to_another() {
     assert_in_order(&stream);
 }
 
-/// Row 36: a slot is taken from a session that holds it without leading.
+/// Row 36: a slot is taken from whoever holds it without leading, however lively.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_is_taken_from_a_session_that_holds_it_without_leading() {
+    let world = World::new().await;
+    following(&world).await.stop().await;
+    let (slot, options) = (world.slot().await.unwrap(), world.pool.connect_options());
+    let socket = options.get_socket().unwrap().to_str().unwrap();
+    let database = options.get_database().unwrap();
+    let squatter = ReplicationConfig::unix(
+        socket,
+        options.get_port(),
+        "postgres",
+        "",
+        database,
+        slot.name,
+        "outbox_relay",
+    );
+    let mut squatter = ReplicationClient::connect(squatter).await.unwrap();
+    squatter.wait_started().await.unwrap();
+    let _relay = following(&world).await;
+    fill(&world.pool, 100, 10).await;
+    world.all_published().await;
+    while let Ok(Some(_)) = squatter.recv().await {}
+    assert_eq!(world.stream().await.len(), 100);
+}
+
+/// Row 37: whatever happens to session, slot and publication, the table is polled until they are there again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_killed_or_loses_its_slot_is_replaced() {
     let world = World::new().await;

@@ -44,6 +44,13 @@ async fn a_relay_that_polls_drops_the_slot_of_one_that_is_gone() {
     eventually("the slot is gone", async || world.slot().await.is_none()).await;
 }
 
+#[test]
+fn a_relay_of_another_kind_is_refused_by_name() {
+    assert_eq!("cdc".parse(), Ok(Kind::Cdc));
+    let refused = "kafka".parse::<Kind>().unwrap_err();
+    assert!(refused.contains("RELAY") && refused.contains("kafka"), "{refused}");
+}
+
 /// Row 35: during a rollout both kinds run side by side and share the lanes, while replicas of either come and go.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_of_both_kinds_share_one_outbox() {
