@@ -50,28 +50,37 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     wiring.write(&root)?;
     finish(&name)?;
 
-    println!("Created");
-    for (path, _) in &files {
-        println!("  {path}");
-    }
-    println!("Added");
-    for (path, line) in wiring.lines() {
-        println!("  {path:<27}{}", line.trim());
-    }
-    println!("  {:<27}its package", "Cargo.lock");
-    println!(
-        "No other file has changed: nobody who tells {} knows of it.\n",
-        options.hears
-    );
-    println!("cargo test -p {name}   its rules, its table, its API");
-    println!(
-        "cargo shop up{:1$}   starts it with the others, on {2}",
-        "",
-        name.as_str().len(),
-        wiring.port()
-    );
-    println!("\nHow to start it beside a shop that runs, and what to change first: docs/add-a-service.md");
+    println!("{}", report(&name, &options.hears, &files, &wiring));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What there is now, and what to do next.
+fn report(name: &Name, event: &str, files: &[(String, String)], wiring: &Wiring) -> String {
+    let mut lines = vec!["Created".to_owned()];
+    let (queries, sources): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| path.contains("/.sqlx/"));
+    lines.extend(sources.iter().map(|(path, _)| format!("  {path}")));
+    lines.push(format!(
+        "  services/{name}/.sqlx, the descriptions of {} queries",
+        queries.len()
+    ));
+    lines.push("Added".to_owned());
+    for (path, line) in wiring.lines() {
+        lines.push(format!("  {path:<27}{}", line.trim()));
+    }
+    lines.push(format!("  {:<27}its package", "Cargo.lock"));
+    lines.push(format!(
+        "No other file has changed: nobody who tells {event} knows of it.\n"
+    ));
+    let test = format!("cargo test -p {name}");
+    let width = test.len();
+    lines.push(format!("{test}   its rules, its table, its API"));
+    let port = wiring.port();
+    lines.push(format!(
+        "{:width$}   starts it with the others, on {port}\n",
+        "cargo shop up"
+    ));
+    lines.push("How to start it beside a shop that runs, and what to change first: docs/add-a-service.md".to_owned());
+    lines.join("\n")
 }
 
 /// Writes a file that was not there before.
