@@ -22,17 +22,30 @@ fn another_implementation_comes_to_the_same_verdict() {
         with("/properties/note", optional.clone()),
         with("/properties/customer/properties/note", optional),
         with("/properties/customer", json!({ "type": "object" })),
-        with("/properties/lines/items/properties/quantity", json!({ "type": "integer", "minimum": 1 })),
+        with(
+            "/properties/lines/items/properties/quantity",
+            json!({ "type": "integer", "minimum": 1 }),
+        ),
         with("/properties/total", json!({ "type": "string" })),
         with("/properties/total", json!({ "type": "number" })),
         with("/properties/tracking", json!({ "type": "string" })),
         with("/properties/reason/oneOf/1", Value::Null),
-        with("/properties/reason/oneOf/-", json!({ "type": "string", "const": "FRAUD" })),
+        with(
+            "/properties/reason/oneOf/-",
+            json!({ "type": "string", "const": "FRAUD" }),
+        ),
         with("/required/-", json!("tracking")),
         with("/required/3", Value::Null),
-        and(with("/properties/phone", json!({ "type": "string" })), REQUIRED,
-            json!(["order_id", "customer", "lines", "total", "reason", "phone"])),
-        and(with("/properties/total", Value::Null), REQUIRED, json!(["order_id", "customer", "lines", "reason"])),
+        and(
+            with("/properties/phone", json!({ "type": "string" })),
+            REQUIRED,
+            json!(["order_id", "customer", "lines", "total", "reason", "phone"]),
+        ),
+        and(
+            with("/properties/total", Value::Null),
+            REQUIRED,
+            json!(["order_id", "customer", "lines", "reason"]),
+        ),
     ];
     for new in cases {
         let found = changes(&published(), &new);
@@ -40,8 +53,16 @@ fn another_implementation_comes_to_the_same_verdict() {
         let (old, new) = (document(&published()), document(&new));
         let backward = check_compat(&old, &new, Role::Deserializer).unwrap();
         let forward = check_compat(&old, &new, Role::Serializer).unwrap();
-        assert_eq!(holds(|change| change.breaks_new_consumers), backward, "reading what was told before: {found:?}");
-        assert_eq!(holds(|change| change.breaks_old_consumers), forward, "being read by those from before: {found:?}");
+        assert_eq!(
+            holds(|change| change.breaks_new_consumers),
+            backward,
+            "reading what was told before: {found:?}"
+        );
+        assert_eq!(
+            holds(|change| change.breaks_old_consumers),
+            forward,
+            "being read by those from before: {found:?}"
+        );
     }
 }
 
