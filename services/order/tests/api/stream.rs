@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use crate::{Shop, until, wish};
+use crate::patience::until;
+use crate::{Shop, wish};
 
 /// How long anything may take: a net, not a measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
