@@ -62,11 +62,8 @@ const FORGET_AT_ONCE: i64 = 1_000;
 
 /// Forgets what was answered under idempotency keys a day ago, until shutdown.
 pub async fn forget_keys(db: Db, shutdown: CancellationToken) {
-    loop {
-        let pause = FORGET_EVERY.mul_f64(0.5 + fastrand::f64());
-        if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
+    let mut clock = tokio::time::interval(FORGET_EVERY);
+    while shutdown.run_until_cancelled(clock.tick()).await.is_some() {
         if let Err(error) = forget_old_keys(&db).await {
             tracing::warn!(%error, "old idempotency keys could not be forgotten, will be tried again");
         }

@@ -23,10 +23,13 @@ pub(super) const WITHIN: Duration = Duration::from_secs(3);
 /// The least time between two looks.
 const REST: Duration = Duration::from_millis(50);
 
+/// Where news of an order are told, by its id.
+type News = HashMap<Uuid, watch::Sender<i64>>;
+
 /// The orders that somebody follows; none once the service ends. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Followed {
-    orders: Arc<Mutex<Option<HashMap<Uuid, watch::Sender<i64>>>>>,
+    orders: Arc<Mutex<Option<News>>>,
     room: Arc<Semaphore>,
 }
 
@@ -107,7 +110,7 @@ impl Followed {
         Ok(())
     }
 
-    fn orders(&self) -> MutexGuard<'_, Option<HashMap<Uuid, watch::Sender<i64>>>> {
+    fn orders(&self) -> MutexGuard<'_, Option<News>> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,8 @@ use order::tasks::forget_old_keys;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::{Answer, Shop, until, wish};
+use crate::patience::until;
+use crate::{Answer, Shop, wish};
 
 const SCOPE: &str = "0198a8a0-0000-7000-8000-000000000001:k";
 

@@ -140,17 +140,6 @@ impl Shop {
     }
 }
 
-/// Awaits a condition.
-async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
-    let met = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let patience = Duration::from_secs(60);
-    assert!(tokio::time::timeout(patience, met).await.is_ok(), "it never was");
-}
-
 fn wish() -> Value {
     json!({
         "customer": { "id": "0198a8a0-0000-7000-8000-000000000001", "email": "ada@example.com" },

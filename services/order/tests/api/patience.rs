@@ -1,13 +1,24 @@
-//! How long the service waits for others, and how it says that it has waited for too long.
+//! How long the service waits for others, how it says that it has waited for too long, and how long tests wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use serde_json::json;
 
 use crate::{Shop, wish};
+
+/// Awaits a condition.
+pub(crate) async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let met = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    assert!(tokio::time::timeout(patience, met).await.is_ok(), "it never was");
+}
 
 /// Row 27: Once inventory has not answered five times in a row, orders are taken without asking it; one a second tries.
 #[tokio::test]

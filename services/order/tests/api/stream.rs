@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use crate::{Shop, until, wish};
+use crate::patience::until;
+use crate::{Shop, wish};
 
 /// How long anything may take: a net, not a measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -234,6 +235,7 @@ async fn a_stream_outlives_the_limits_of_an_answer_frees_its_place_and_ends_with
     assert_eq!(shop.followed.count(), 2);
     drop(leaves);
     until(|| async { shop.followed.count() == 1 }).await;
+    // Time is meant: the limits of an answer are to pass.
     tokio::time::sleep(2 * limits.answer_within).await;
     learn(&shop.decisions, id, &TO_THE_DOOR[..1]).await;
     stays.hears("\"RESERVED\"").await;
