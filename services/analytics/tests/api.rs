@@ -44,8 +44,8 @@ fn order(ending: support::Ending, currency: &'static str, at: i64) -> Order {
 async fn a_shop_that_has_seen_nothing_says_so() {
     let (routes, _pool) = shop().await;
     let (_, summary) = get(&routes, "/v1/summary").await;
-    let nothing = json!({ "orders_placed": 0, "orders_completed": 0, "orders_cancelled": 0, "revenue": 0,
-                          "currency": "EUR", "as_of": null, "lag": 0 });
+    let nothing = json!({ "orders_placed": 0, "orders_completed": 0, "orders_cancelled": 0,
+                          "orders_returned": 0, "revenue": 0, "refunded": 0, "currency": "EUR", "as_of": null, "lag": 0 });
     assert_eq!(summary, nothing);
     let (_, latency) = get(&routes, "/v1/latency").await;
     assert_eq!(

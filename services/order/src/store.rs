@@ -33,7 +33,8 @@ impl WorkingSet for Orders {
             r#"
             select id, customer_id, customer_email, lines as "lines: Json<Vec<Line>>", total, currency,
                    ship_to as "ship_to: Json<Address>", payment_method, stock_check, facts as "facts: Json<Facts>",
-                   returns as "returns: Json<BTreeMap<Uuid, Return>>", version, pay_by, traceparent, tracestate, created_at, updated_at
+                   returns as "returns: Json<BTreeMap<Uuid, Return>>", version, pay_by, traceparent, tracestate,
+                   created_at, updated_at
             from orders where id = any($1) order by id for update
             "#,
             &touched.order_ids(),
@@ -172,7 +173,8 @@ async fn select(pool: &PgPool, filter: &Filter, id: Option<Uuid>, limit: i64) ->
         r#"
         select id, customer_id, customer_email, lines as "lines: Json<Vec<Line>>", total, currency,
                ship_to as "ship_to: Json<Address>", payment_method, stock_check, facts as "facts: Json<Facts>",
-               returns as "returns: Json<BTreeMap<Uuid, Return>>", version, pay_by, traceparent, tracestate, created_at, updated_at
+               returns as "returns: Json<BTreeMap<Uuid, Return>>", version, pay_by, traceparent, tracestate,
+               created_at, updated_at
         from orders
         where ($1::uuid is null or id = $1) and ($2::text is null or state = $2)
           and ($3::uuid is null or customer_id = $3) and ($4::timestamptz is null or created_at > $4)

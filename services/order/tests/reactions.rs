@@ -260,7 +260,7 @@ fn the_wiring_covers_every_event_that_concerns_an_order() {
         .wiring()
         .map(|(event, _)| event.name.to_owned())
         .collect();
-    assert_eq!(heard.len(), 20);
+    assert_eq!(heard.len(), 23);
 }
 
 /// Row 33: Whatever an order waits for, it waits within a limit: a lost event makes it one that needs attention.

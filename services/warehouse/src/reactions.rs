@@ -15,7 +15,7 @@ pub fn reactions() -> Reactions<Warehouse> {
     Reactions::of("warehouse")
         .on::<OrderConfirmed>(schedule)
         .on::<OrderCancellationRequested>(call_off)
-        .on_fact::<OrderReturnRequested>(expect)
+        .on_fact::<OrderReturnRequested>(announce)
 }
 
 /// Schedules the parcel of a paid order; nothing for an order that was called off before.
@@ -32,6 +32,6 @@ pub fn call_off(
 }
 
 /// Awaits the goods; what is said of them follows when somebody has looked at them.
-pub fn expect(warehouse: &mut Warehouse, announced: &OrderReturnRequested, envelope: &Envelope) {
-    warehouse.expect(announced, Some(envelope.event_id), &envelope.trace);
+pub fn announce(warehouse: &mut Warehouse, announced: &OrderReturnRequested, envelope: &Envelope) {
+    warehouse.announce(announced, Some(envelope.event_id), &envelope.trace);
 }

@@ -66,7 +66,7 @@ impl Errand for RefundReturn {
         };
         let (trouble, for_good) = (failure.trouble, failure.is_for_good());
         if for_good {
-            tracing::error!(%order_id, %return_id, trouble, "the gateway refuses a refund: GET /v1/refunds?state=REFUSED");
+            tracing::error!(%order_id, %return_id, trouble, "a refund is refused: GET /v1/refunds?state=REFUSED");
         } else if attempt < MANY_ATTEMPTS {
             tracing::warn!(%order_id, %return_id, attempt, trouble, "a refund is not through, will be tried again");
         } else {

@@ -55,7 +55,7 @@ pub enum Mismatch {
 
 impl Warehouse {
     /// Awaits what was announced, once.
-    pub fn expect(&mut self, announced: &OrderReturnRequested, cause: Option<Uuid>, trace: &TraceContext) {
+    pub fn announce(&mut self, announced: &OrderReturnRequested, cause: Option<Uuid>, trace: &TraceContext) {
         self.returns.entry(announced.return_id).or_insert_with(|| Return {
             order_id: announced.order_id,
             state: ReturnState::Awaited,
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn damaged_goods_are_paid_back_like_any_others() {
         let (mut warehouse, announced) = (Warehouse::default(), announced());
-        warehouse.expect(&announced, None, &TraceContext::NONE);
+        warehouse.announce(&announced, None, &TraceContext::NONE);
         let opened = found(&[("tea", 2, RESELLABLE), ("tea", 1, DAMAGED), ("mug", 1, DAMAGED)]);
         assert_eq!(warehouse.returns[&announced.return_id].check(&opened), Ok(()));
         let received = warehouse.receive(announced.return_id, &opened).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn only_what_was_announced_is_taken_back() {
         let (mut warehouse, announced) = (Warehouse::default(), announced());
-        warehouse.expect(&announced, None, &TraceContext::NONE);
+        warehouse.announce(&announced, None, &TraceContext::NONE);
         let parcel = &warehouse.returns[&announced.return_id];
         for (lines, mismatch) in [
             (found(&[("tea", 3, "chewed"), ("mug", 1, DAMAGED)]), Mismatch::Condition),
@@ -253,7 +253,7 @@ mod tests {
             let (mut received, mut rejected, mut known, mut answerable) = (0, 0, false, false);
             for happening in happenings {
                 match happening {
-                    Happening::Announced => { warehouse.expect(&announced, None, &TraceContext::NONE); known = true; }
+                    Happening::Announced => { warehouse.announce(&announced, None, &TraceContext::NONE); known = true; }
                     Happening::Taken => {
                         answerable |= known;
                         received += usize::from(warehouse.receive_unopened(announced.return_id).is_some());

@@ -33,9 +33,9 @@ impl Api {
         };
         for _ in 0..2 {
             let (known, envelope) = (announced.clone(), envelope(announced.order_id));
-            let expect = move |warehouse: &mut Warehouse| ((), reactions::expect(warehouse, &known, &envelope));
+            let announce = move |warehouse: &mut Warehouse| ((), reactions::announce(warehouse, &known, &envelope));
             let touched = Touched::order(announced.order_id);
-            self.decisions.decide(touched, expect).await.unwrap();
+            self.decisions.decide(touched, announce).await.unwrap();
         }
         announced
     }

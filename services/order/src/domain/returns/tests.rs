@@ -93,15 +93,15 @@ fn a_partial_return_leaves_the_order_completed_and_the_last_one_refunded() {
             states.push(order.state());
         }
     }
-    use State::{Completed, Returning};
+    let (returning, completed) = (State::Returning, State::Completed);
     let expected = [
-        Returning,
-        Returning,
-        Returning,
-        Completed,
-        Returning,
-        Returning,
-        Returning,
+        returning,
+        returning,
+        returning,
+        completed,
+        returning,
+        returning,
+        returning,
         State::Refunded,
     ];
     assert_eq!(states, expected);
