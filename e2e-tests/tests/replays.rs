@@ -94,6 +94,38 @@ async fn orders(world: &World, number: usize) -> Vec<Uuid> {
     placed
 }
 
+/// Somebody orders and somebody looks from before it begins until it is over.
+async fn replayed_while_orders_arrive(world: &World) -> Value {
+    let (done, asked) = (AtomicBool::new(false), std::sync::atomic::AtomicU32::new(0));
+    let buying = async {
+        while !done.load(Ordering::Relaxed) {
+            world.place(&Wish::of("TEA-ASSAM")).await;
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let looking = async {
+        while !done.load(Ordering::Relaxed) {
+            let summary = world.get(Service::Analytics, "/v1/summary").await.unwrap_or_default();
+            assert!(
+                summary["orders_placed"].as_i64().is_some_and(|placed| placed >= 12),
+                "{summary}"
+            );
+        }
+    };
+    let replaying = async {
+        // Orders arrive already when it begins, and go on until it is over.
+        let arriving = world.until("orders arrive", || async {
+            Ok((asked.load(Ordering::Relaxed) > 2).then_some(()))
+        });
+        arriving.await.unwrap_or_else(|error| panic!("{error:#}"));
+        let report = replayed(world, json!({})).await;
+        done.store(true, Ordering::Relaxed);
+        report
+    };
+    let (report, ..) = tokio::join!(replaying, buying, looking);
+    report
+}
+
 #[test]
 fn a_projection_is_replaced_by_its_replay_while_orders_arrive() {
     run(async {
@@ -109,33 +141,7 @@ fn a_projection_is_replaced_by_its_replay_while_orders_arrive() {
             identity(&pool).await.unwrap_or_default(),
         );
 
-        let (done, asked) = (AtomicBool::new(false), std::sync::atomic::AtomicU32::new(0));
-        let buying = async {
-            while !done.load(Ordering::Relaxed) {
-                world.place(&Wish::of("TEA-ASSAM")).await;
-                asked.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        let looking = async {
-            while !done.load(Ordering::Relaxed) {
-                let summary = world.get(Service::Analytics, "/v1/summary").await.unwrap_or_default();
-                assert!(
-                    summary["orders_placed"].as_i64().is_some_and(|placed| placed >= 12),
-                    "{summary}"
-                );
-            }
-        };
-        let replaying = async {
-            // Orders arrive already when it begins, and go on until it is over.
-            let arriving = world.until("orders arrive", || async {
-                Ok((asked.load(Ordering::Relaxed) > 2).then_some(()))
-            });
-            arriving.await.unwrap_or_else(|error| panic!("{error:#}"));
-            let report = replayed(&world, json!({})).await;
-            done.store(true, Ordering::Relaxed);
-            report
-        };
-        let (report, ..) = tokio::join!(replaying, buying, looking);
+        let report = replayed_while_orders_arrive(&world).await;
         assert_eq!(report["exchanged"], true, "{report:#}");
         for (table, key) in [
             ("orders", placed[0].to_string().as_str()),
@@ -223,6 +229,16 @@ async fn kill_and_start(world: &World) -> anyhow::Result<()> {
     world.shop.start_service(Service::Analytics).await
 }
 
+/// As if the confirmation had never been heard.
+async fn forget_confirmation(pool: &PgPool, order: Uuid) -> anyhow::Result<()> {
+    let row = "update orders set confirmed_at = null where order_id = $1 and confirmed_at is not null";
+    let forgotten = sqlx::query(row).bind(order).execute(pool).await?;
+    ensure!(forgotten.rows_affected() == 1, "{order} was not confirmed");
+    let sum = "update counters set count = count - 1 where step = 'confirmed'";
+    sqlx::query(sum).execute(pool).await?;
+    Ok(())
+}
+
 #[test]
 fn orders_are_recomputed_alone_and_in_a_period_without_exchanging_anything() {
     run(async {
@@ -231,19 +247,7 @@ fn orders_are_recomputed_alone_and_in_a_period_without_exchanging_anything() {
         world.drained().await.unwrap_or_else(|error| panic!("{error:#}"));
         let pool = analytics(&world).await;
         let before = identity(&pool).await.unwrap_or_default();
-        // As if the confirmation had never been heard.
-        let forget = async |order: Uuid| -> anyhow::Result<()> {
-            let row =
-                sqlx::query("update orders set confirmed_at = null where order_id = $1 and confirmed_at is not null");
-            ensure!(
-                row.bind(order).execute(&pool).await?.rows_affected() == 1,
-                "{order} was not confirmed"
-            );
-            sqlx::query("update counters set count = count - 1 where step = 'confirmed'")
-                .execute(&pool)
-                .await?;
-            Ok(())
-        };
+        let forget = async |order| forget_confirmation(&pool, order).await;
         forget(placed[0]).await.unwrap_or_else(|error| panic!("{error:#}"));
         let compared = replayed(&world, json!({ "order": placed[0], "dry_run": true })).await;
         assert_eq!(

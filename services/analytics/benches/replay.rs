@@ -152,6 +152,7 @@ impl Analytics {
             .await
             .is_ok_and(|ready| ready.status().is_success())
         {
+            // Looked at again until it is ready.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Self {

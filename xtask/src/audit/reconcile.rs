@@ -247,6 +247,15 @@ fn judge(payment: &Payment, charges: &[Charge]) -> Vec<Mismatch> {
         }
         return found;
     };
+    found.extend(judge_charge(payment, charge));
+    found
+}
+
+/// A payment and its charge.
+fn judge_charge(payment: &Payment, charge: &Charge) -> Vec<Mismatch> {
+    let (order, state) = (payment.order_id.to_string(), payment.state.as_deref().unwrap_or("none"));
+    let mut found = Vec::new();
+    let mut differ = |kind, says| found.push(Mismatch::new(kind, &order, says));
     let moved = (charge.amount, charge.refunded);
     if payment.captured == 0 {
         // What went back whole is as if it never was taken, as far as the customer goes; our books must still say so.
