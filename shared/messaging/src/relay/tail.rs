@@ -98,7 +98,7 @@ impl Tail {
         }
     }
 
-    /// What was told is settled for good; the server may forget it. On an idle outbox this is what its sign of life tells.
+    /// What was told is settled for good; the server may forget it. On an idle outbox its signs of life are what was told.
     pub(crate) fn confirm(&self) {
         if self.heard.is_empty() {
             self.client.update_applied_lsn(self.complete);
