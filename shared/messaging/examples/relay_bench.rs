@@ -97,6 +97,7 @@ async fn measure(kind: Option<Kind>) -> Figures {
     let backlog_seconds = started.elapsed().as_secs_f64();
 
     let meter = bed.meter().await;
+    // What is measured is this time.
     tokio::time::sleep(IDLE).await;
     let idle = bed.meter().await.since(&meter);
     let (slow_events, events, seconds) = (SLOW as f64, (WRITERS * EACH) as f64, IDLE.as_secs_f64());
@@ -231,12 +232,13 @@ impl Bed {
                 .await
                 .unwrap()
         {
+            // So rarely that it costs the database next to nothing.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Statistics of other sessions arrive with a delay of up to a second.
     async fn meter(&self) -> Meter {
+        // Statistics of other sessions arrive with a delay of up to a second.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let asked = "select (pg_current_wal_insert_lsn() - '0/0')::float8,
                             (select (xact_commit + xact_rollback)::float8 from pg_stat_database

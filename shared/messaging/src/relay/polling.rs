@@ -96,7 +96,7 @@ impl Feed for Polling {
 }
 
 impl Polling {
-    /// A slot that nobody reads keeps the log until the disk is full. While there is a leader, the slot is not forgotten.
+    /// A slot that nobody reads keeps the log until the disk is full. While a reader leads, it is not forgotten.
     async fn drop_slot(&self, lanes: &mut Lanes) -> sqlx::Result<()> {
         if !slot::exists(&self.pool).await? || !lanes.lead().await? {
             return Ok(());

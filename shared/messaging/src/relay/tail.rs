@@ -98,7 +98,7 @@ impl Tail {
         }
     }
 
-    /// What was told is settled for good; the server may forget it. On an idle outbox this is what its sign of life tells.
+    /// What was told is settled for good. On an idle outbox only the signs of life of the server were told.
     pub(crate) fn confirm(&self) {
         if self.heard.is_empty() {
             self.client.update_applied_lsn(self.complete);
@@ -106,10 +106,11 @@ impl Tail {
     }
 
     fn hear(&mut self, event: Result<Option<ReplicationEvent>, PgWireError>) {
+        use ReplicationEvent::{Begin, Commit, KeepAlive, XLogData};
         self.heard_at = Instant::now();
         match event {
-            Ok(Some(ReplicationEvent::Begin { final_lsn, xid, .. })) => self.transaction = (final_lsn.as_u64(), xid),
-            Ok(Some(ReplicationEvent::XLogData { data, .. })) => match self.decoder.decode(data) {
+            Ok(Some(Begin { final_lsn, xid, .. })) => self.transaction = (final_lsn.as_u64(), xid),
+            Ok(Some(XLogData { data, .. })) => match self.decoder.decode(data) {
                 Ok(row) => self.heard.extend(row.map(|row| Change {
                     row,
                     committed: self.transaction.0,
@@ -117,9 +118,7 @@ impl Tail {
                 })),
                 Err(error) => self.broken = Some(Broken::Strange(format!("{error:#}"))),
             },
-            Ok(Some(
-                ReplicationEvent::Commit { end_lsn: end, .. } | ReplicationEvent::KeepAlive { wal_end: end, .. },
-            )) => {
+            Ok(Some(Commit { end_lsn: end, .. } | KeepAlive { wal_end: end, .. })) => {
                 self.complete = self.complete.max(end);
             }
             Ok(Some(_)) => {}
