@@ -36,8 +36,10 @@ fn a_scaffolded_consumer_counts_every_order_once_and_no_producer_changes() {
 
         only_new_files_and_three_lines(&workspace);
         workspace.cargo(&format!("fmt --check --package {}", name())).unwrap();
+        let alone = workspace.alone().unwrap();
         workspace.cargo("build --workspace --bins").unwrap();
         let tested = workspace.test(name()).unwrap();
+        drop(alone);
         for test in [
             "the_order_of_rewards_does_not_matter_and_none_is_lost",
             "two_replicas_that_hear_of_the_same_subject_at_once_lose_no_point",

@@ -68,6 +68,14 @@ impl Workspace {
         output(shop)
     }
 
+    /// Whoever else runs this test waits until this is dropped: they compile crates of the same names.
+    pub(crate) fn alone(&self) -> Result<File> {
+        let folder = self.profile.parent().context("no target folder")?;
+        let lock = File::create(folder.join("scaffold.lock"))?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
     /// The programs that were built from the copy.
     pub(crate) fn binaries(&self) -> PathBuf {
         self.root

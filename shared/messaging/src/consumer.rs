@@ -71,8 +71,9 @@ pub async fn consume<W: WorkingSet>(
         suspects: Vec::new(),
         pace: Pace::default(),
         failures: HashMap::new(),
+        shutdown,
     };
-    tokio::join!(future::join_all(pulls), handling.run(&shutdown), redrive, deaths);
+    tokio::join!(future::join_all(pulls), handling.run(), redrive, deaths);
 }
 
 /// Keeps one durable's messages coming; starts over after any error, such as a lost heartbeat.
@@ -148,6 +149,17 @@ struct Handling<W> {
     pace: Pace,
     /// How often each event has failed in this process for a reason of its own.
     failures: HashMap<Uuid, i64>,
+    shutdown: CancellationToken,
+}
+
+/// What came of a batch.
+enum Outcome {
+    /// It is committed, with a verdict on each event.
+    Committed(Vec<Verdict>),
+    /// It cannot be, for a reason of its own.
+    Failed(String),
+    /// The database is away, and the process ends: somebody else will handle it.
+    Left,
 }
 
 struct Delivery<W> {
@@ -156,7 +168,8 @@ struct Delivery<W> {
 }
 
 impl<W: WorkingSet> Handling<W> {
-    async fn run(mut self, shutdown: &CancellationToken) {
+    async fn run(mut self) {
+        let shutdown = self.shutdown.clone();
         while let Some(true) = shutdown.run_until_cancelled(self.gather()).await {
             let next = self.waiting.len().min(BATCH);
             let (suspects, trusted): (Vec<_>, Vec<_>) = self.waiting.drain(..next).partition(is_suspect);
@@ -215,13 +228,18 @@ impl<W: WorkingSet> Handling<W> {
         let started = Instant::now();
         let _ = reach("consumer.heard").await;
         match self.commit(&mut batch).await {
-            Ok(verdicts) => self.acknowledge(batch, &verdicts, started).await,
-            Err(reason) if batch.len() == 1 => {
+            Outcome::Committed(verdicts) => self.acknowledge(batch, &verdicts, started).await,
+            Outcome::Left => {
+                for delivery in batch {
+                    hand_back(delivery.message).await;
+                }
+            }
+            Outcome::Failed(reason) if batch.len() == 1 => {
                 for delivery in batch {
                     self.retry_or_bury(delivery, &reason).await;
                 }
             }
-            Err(reason) => {
+            Outcome::Failed(reason) => {
                 tracing::warn!(
                     reason,
                     events = batch.len(),
@@ -234,21 +252,27 @@ impl<W: WorkingSet> Handling<W> {
         }
     }
 
-    /// Retries for as long as the database is away; that burns no attempt.
-    async fn commit(&mut self, batch: &mut [Delivery<W>]) -> Result<Vec<Verdict>, String> {
+    /// Retries for as long as the database is away, or until shutdown; that burns no attempt.
+    async fn commit(&mut self, batch: &mut [Delivery<W>]) -> Outcome {
         let mut failures = 0;
         loop {
             let heard = batch.iter_mut().map(|delivery| &mut delivery.heard);
             match Heard::commit(&self.db, self.reactions.service(), heard).await {
-                Ok(verdicts) => return Ok(verdicts),
-                Err(trouble @ (Trouble::Broken(_) | Trouble::Conflict(_))) => return Err(trouble.to_string()),
+                Ok(verdicts) => return Outcome::Committed(verdicts),
+                Err(trouble @ (Trouble::Broken(_) | Trouble::Conflict(_))) => {
+                    return Outcome::Failed(trouble.to_string());
+                }
                 Err(Trouble::Unavailable(error)) => {
                     tracing::warn!(%error, events = batch.len(), "cannot handle events now, still trying");
                 }
             }
+            if self.shutdown.is_cancelled() {
+                return Outcome::Left;
+            }
             self.ask_for_patience(batch).await;
             failures += 1;
-            tokio::time::sleep(backoff(50, failures.min(SHORT_PAUSES))).await;
+            let pause = tokio::time::sleep(backoff(50, failures.min(SHORT_PAUSES)));
+            self.shutdown.run_until_cancelled(pause).await;
         }
     }
 

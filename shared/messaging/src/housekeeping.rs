@@ -1,4 +1,5 @@
-//! Forgetting what nobody can ask for any more: inbox rows and archived events older than the streams.
+//! Forgetting what nobody can ask for any more: inbox rows and archived events older than the streams, and dead letters
+//! that were settled long ago.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use crate::provision::STREAMS_KEEP;
 
 /// A day longer than the streams, so that whatever is delivered again is still recognised.
 const KEEP: Duration = Duration::from_secs(STREAMS_KEEP.as_secs() + 24 * 3600);
+/// How long a dead letter is kept after it was handled or discarded, with what was done about it.
+const KEEP_SETTLED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often it is looked for what is too old.
 const EVERY: Duration = Duration::from_secs(3600);
 /// How many rows one statement forgets, so that none takes long.
@@ -23,7 +26,11 @@ pub async fn keep_house(db: Db, shutdown: CancellationToken) {
         if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
-        if let Err(error) = forget(&db, KEEP).await {
+        let forgotten = async {
+            forget(&db, KEEP).await?;
+            forget_settled(&db, KEEP_SETTLED).await
+        };
+        if let Err(error) = forgotten.await {
             tracing::warn!(%error, "old rows could not be forgotten, will be tried again");
         }
     }
@@ -59,6 +66,44 @@ pub async fn forget(db: &Db, keep: Duration) -> sqlx::Result<u64> {
         forgotten += inbox.rows_affected() + archive.rows_affected();
         let full = CHUNK.unsigned_abs();
         if inbox.rows_affected() < full && archive.rows_affected() < full {
+            return Ok(forgotten);
+        }
+    }
+}
+
+/// Forgets dead letters that were closed longer ago than `keep`, and then what was done about them, in chunks.
+///
+/// An open one is never forgotten, however old. A closed one is not needed to recognise its event: that is the inbox's,
+/// and the streams have long forgotten it as well.
+pub async fn forget_settled(db: &Db, keep: Duration) -> sqlx::Result<u64> {
+    let before = Utc::now() - keep;
+    let mut forgotten = 0;
+    loop {
+        let letters = sqlx::query!(
+            "delete from dead_letters where id in (select id from dead_letters where closed_at < $1 limit $2)",
+            before,
+            CHUNK,
+        )
+        .execute(db.pool())
+        .await?;
+        let actions = sqlx::query!(
+            r#"
+            delete from dead_letter_actions where id in (
+                select action.id from dead_letter_actions action
+                where action.happened_at < $1 and not exists (
+                    select from dead_letters letter
+                    where letter.event_id = action.event_id and letter.consumer = action.consumer
+                ) limit $2
+            )
+            "#,
+            before,
+            CHUNK,
+        )
+        .execute(db.pool())
+        .await?;
+        forgotten += letters.rows_affected() + actions.rows_affected();
+        let full = CHUNK.unsigned_abs();
+        if letters.rows_affected() < full && actions.rows_affected() < full {
             return Ok(forgotten);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use messaging::Db;
-use messaging::housekeeping::forget;
+use messaging::housekeeping::{forget, forget_settled};
 use uuid::{Builder, Uuid};
 
 use crate::common::MIGRATIONS;
@@ -40,4 +40,43 @@ async fn what_is_older_than_the_streams_is_forgotten_and_nothing_else() {
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().all(|id| *id > handled_days_ago(8)));
     assert_eq!(forget(&db, 8 * DAY).await.unwrap(), 0);
+}
+
+/// A dead letter that was closed so many days ago, or never, and the redrive that it was marked by forty days ago.
+async fn letter(db: &Db, state: &str, closed_days_ago: Option<i32>) -> Uuid {
+    let event_id = Uuid::now_v7();
+    let buried =
+        "insert into dead_letters (consumer, event_id, state, reason, attempts, event_type, subject, nats_subject,
+                                            stream, stream_sequence, headers, payload, buried_at, closed_at)
+                  values ('ledger', $1, $2, 'broken', 1, 'type', 'order', 'shop', 'ORDER', 1, '{}', '',
+                          now() - interval '40 days', now() - make_interval(days => $3))";
+    let marked = "insert into dead_letter_actions (consumer, event_id, who, what, happened_at)
+                  values ('ledger', $1, 'ada', 'redrive', now() - interval '40 days')";
+    let buried = sqlx::query(buried).bind(event_id).bind(state).bind(closed_days_ago);
+    buried.execute(db.pool()).await.unwrap();
+    sqlx::query(marked).bind(event_id).execute(db.pool()).await.unwrap();
+    event_id
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_forgotten_a_month_after_it_was_settled_and_an_open_one_never() {
+    let db = Db::new(testbed::database(&MIGRATIONS).await);
+    let mut kept = [
+        letter(&db, "dead", None).await,
+        letter(&db, "redriven", None).await,
+        letter(&db, "redriven", Some(29)).await,
+        letter(&db, "discarded", Some(0)).await,
+    ];
+    letter(&db, "redriven", Some(31)).await;
+    letter(&db, "discarded", Some(39)).await;
+    kept.sort();
+    assert_eq!(forget_settled(&db, 30 * DAY).await.unwrap(), 4);
+    for left in [
+        "select event_id from dead_letters order by event_id",
+        "select event_id from dead_letter_actions order by event_id",
+    ] {
+        let left: Vec<Uuid> = sqlx::query_scalar(left).fetch_all(db.pool()).await.unwrap();
+        assert_eq!(left, kept);
+    }
+    assert_eq!(forget_settled(&db, 30 * DAY).await.unwrap(), 0);
 }

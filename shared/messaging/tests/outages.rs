@@ -50,6 +50,37 @@ async fn nothing_is_lost_while_the_database_is_away() {
     assert_eq!(world.stream().await.len(), 41);
 }
 
+/// What it held is handled by whoever comes next, as soon as the database is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_does_not_wait_for_a_database_that_is_away() {
+    let cluster = Postgres::start(Place::temporary()).await.unwrap();
+    cluster.create_database("shop").await.unwrap();
+    let pool = PgPoolOptions::new().connect(&cluster.url("shop")).await.unwrap();
+    MIGRATIONS.run(&pool).await.unwrap();
+    let broker = Nats::start(Place::temporary()).await.unwrap();
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let world = World::of(pool, broker, client).await;
+    let mut overheard = Overheard::from(&world).await;
+    let ending = world.replica().await.consuming();
+    let next = world.replica().await;
+
+    cluster.kill().await.unwrap();
+    let orders: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
+    for order in &orders {
+        world.tell(*order, "").await;
+    }
+    eventually("the events were tried", async || overheard.pleas_for_patience() > 0).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(30), ending.stop()).await;
+    assert!(stopped.is_ok(), "it tries for as long as the database is away");
+
+    cluster.restart().await.unwrap();
+    let _next = next.consuming();
+    world.all_heard().await;
+    for order in &orders {
+        assert_eq!(world.seen(*order).await, 1);
+    }
+}
+
 /// Row 9: while the broker is away decisions are taken all the same, and told once when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_published_once_though_the_broker_is_killed() {
