@@ -35,41 +35,16 @@ pub struct Line {
 }
 
 /// Where the parcel goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
     /// Who receives it.
-    #[schema(
-        example = "Ada Lovelace",
-        min_length = 1,
-        max_length = 200,
-        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
-    )]
     pub name: String,
     /// Street and number.
-    #[schema(
-        example = "12 St James's Square",
-        min_length = 1,
-        max_length = 200,
-        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
-    )]
     pub street: String,
     /// Town.
-    #[schema(
-        example = "London",
-        min_length = 1,
-        max_length = 200,
-        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
-    )]
     pub city: String,
     /// Postal code.
-    #[schema(
-        example = "SW1Y",
-        min_length = 1,
-        max_length = 200,
-        pattern = r"^[!-~¡-ÿ]([ -~¡-ÿ]*[!-~¡-ÿ])?$"
-    )]
     pub postal_code: String,
     /// ISO 3166-1 alpha-2 country code.
-    #[schema(example = "GB", pattern = "^[A-Z]{2}$")]
     pub country: String,
 }

@@ -8,6 +8,7 @@ use events::{Address, Customer, Line, Quantity};
 use serde::{Deserialize, Serialize};
 use telemetry::TraceContext;
 use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
 use super::{Facts, History, Order};
@@ -23,6 +24,7 @@ pub struct Wish {
     pub lines: Vec<WishedLine>,
     /// Where it goes.
     #[serde(with = "WishedAddress")]
+    #[schema(value_type = WishedAddress)]
     pub ship_to: Address,
     /// Token of the payment method, `pm_…`; never a card number.
     #[schema(example = "pm_card_visa", pattern = "^pm_[A-Za-z0-9_]{1,61}$")]
@@ -45,14 +47,36 @@ pub struct WishedCustomer {
 }
 
 /// An address as a client may write it: events may carry fields that we do not know, wishes may not.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(remote = "Address", deny_unknown_fields)]
 struct WishedAddress {
+    /// Who receives it.
+    #[schema(schema_with = one_line)]
     name: String,
+    /// Street and number.
+    #[schema(schema_with = one_line)]
     street: String,
+    /// Town.
+    #[schema(schema_with = one_line)]
     city: String,
+    /// Postal code.
+    #[schema(schema_with = one_line)]
     postal_code: String,
+    /// ISO 3166-1 alpha-2 country code.
+    #[schema(example = "GB", pattern = "^[A-Z]{2}$")]
     country: String,
+}
+
+/// Something printable on one line.
+fn one_line() -> Object {
+    let printable = r"[^\s\u0000-\u001f\u007f-\u009f]";
+    let any = r"[^\u0000-\u001f\u007f-\u009f]";
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(200))
+        .pattern(Some(format!("^{printable}({any}*{printable})?$")))
+        .build()
 }
 
 /// One line of a wish.
