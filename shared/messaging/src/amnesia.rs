@@ -3,8 +3,9 @@
 //! A power cut, a restored backup or a deleted stream takes events away that the broker had
 //! acknowledged. The archive remembers them together with the stream sequence of each batch, so
 //! the relay can ask: does the message at the highest sequence still have the id that it had? If
-//! not, every archived batch is looked up, and what the stream no longer holds goes back into the
-//! outbox, under its old ids and in its old order. Consumers that had heard it recognise it.
+//! not, or if the stream is another one than the one remembered, every archived batch is looked up, and
+//! what the stream no longer holds goes back into the outbox, under its old ids and in its old order.
+//! Consumers that had heard it recognise it.
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
@@ -28,13 +29,15 @@ struct Batch {
 
 /// Compares the archive with the stream; returns how many events went back into the outbox.
 ///
-/// One lookup when all is well. Any number of replicas may heal at once: each batch leaves the archive once.
+/// One lookup when all is well. A stream that was made anew may have grown past the old one before anybody looked, so its
+/// birth is remembered as well. Any number of replicas may heal at once: each batch leaves the archive once.
 pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner) -> anyhow::Result<u64> {
     let Some(highest) = page(db, (i64::MAX, 0), 1).await?.pop() else {
         return Ok(0);
     };
     let stream = jetstream.get_stream(owner.stream()).await?;
-    if holds(&stream, &highest).await? {
+    let born = stream.cached_info().created.timestamp_micros();
+    if remembered(db, owner, born).await? && holds(&stream, &highest).await? {
         return Ok(0);
     }
     tracing::error!(
@@ -43,12 +46,32 @@ pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner
         "the broker has forgotten events that it had acknowledged, publishing them again"
     );
     let healed = heal(db, &stream).await?;
+    remember(db, owner, born).await?;
     tracing::warn!(
         stream = owner.stream(),
         events = healed,
         "forgotten events are in the outbox again"
     );
     Ok(healed)
+}
+
+/// Whether the archive is about this very stream; the first one that is seen is remembered.
+async fn remembered(db: &Db, owner: Owner, born: i64) -> sqlx::Result<bool> {
+    let known = sqlx::query_scalar!("select born from outbox_streams where stream = $1", owner.stream());
+    match db.once(async |session| known.fetch_optional(session).await).await? {
+        Some(known) => Ok(known == born),
+        None => remember(db, owner, born).await.map(|()| true),
+    }
+}
+
+async fn remember(db: &Db, owner: Owner, born: i64) -> sqlx::Result<()> {
+    let remembering = sqlx::query!(
+        "insert into outbox_streams (stream, born) values ($1, $2) on conflict (stream) do update set born = excluded.born",
+        owner.stream(),
+        born,
+    );
+    db.once(async |session| remembering.execute(session).await).await?;
+    Ok(())
 }
 
 /// Looks every batch up, the newest first, and takes back what is gone.
