@@ -1,8 +1,8 @@
 //! The only SQL of the payment service: a batch's working set, the errands' work, and the queries of the API.
 
 mod errands;
-mod returns;
 mod histories;
+mod returns;
 mod save;
 
 use std::collections::BTreeMap;

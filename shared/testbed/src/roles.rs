@@ -1,4 +1,5 @@
-//! Databases with an owner: a role that may log in, is no superuser, and has nothing but its own database.
+//! Databases with an owner: a role that may log in and read the log of its own database, is no superuser, and has nothing
+//! else.
 
 use std::str::FromStr;
 
@@ -65,9 +66,9 @@ impl Postgres {
     }
 }
 
-/// Creates a role that may log in and nothing else, unless there is one of this name.
+/// Creates a role that may log in and replicate, which the relay that reads the log needs, unless there is one of this name.
 pub(crate) async fn create_role(admin: &mut PgConnection, name: &str) -> Result<()> {
-    let create = format!("create role {} login", quoted(name));
+    let create = format!("create role {} login replication", quoted(name));
     match run(admin, create).await {
         Err(error) if !is_there_already(&error) => Err(error).with_context(|| format!("cannot create the role {name}")),
         _ => Ok(()),
