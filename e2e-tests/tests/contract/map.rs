@@ -50,7 +50,7 @@ fn row(wiring: &Wiring, event: EventType) -> String {
     let answers = wiring.answers(event);
     let after = match answers.len() {
         0 => "*unasked*".to_owned(),
-        ..=FEW => listed(answers.iter().map(|heard| heard.name)),
+        1..=FEW => listed(answers.iter().map(|heard| heard.name)),
         many => format!("any of {many} facts about its order"),
     };
     let seen = wiring.seen_after(event);

@@ -119,6 +119,18 @@ pub const PROBLEMS: &[Problem] = &[
         "Wait: it is tried by itself, or was paid.",
     ),
     problem(
+        "not-replayable",
+        StatusCode::CONFLICT,
+        "What this service does cannot be done once more for the sake of its tables; `detail` says what it is.",
+        "Replay analytics, which only counts.",
+    ),
+    problem(
+        "replay-under-way",
+        StatusCode::CONFLICT,
+        "One replay at a time.",
+        "Look at the one under way with GET on the same path.",
+    ),
+    problem(
         "dead-letter-not-redrivable",
         StatusCode::CONFLICT,
         "This event cannot be tried again: it is done already, or it waits behind another one.",
