@@ -25,7 +25,8 @@ async fn rebuilt(world: &World) -> Rebuilt {
 async fn tamper(world: &World, statements: &str, order: Uuid) -> anyhow::Result<()> {
     let pool = world.pool(Service::Payment).await?;
     let free = "alter table payments drop constraint if exists payments_capture_all_or_nothing,
-                    drop constraint if exists payments_refund_all_or_nothing, drop constraint if exists payments_refund_once,
+                    drop constraint if exists payments_refund_within_capture,
+                    drop constraint if exists payments_refunded_in_full,
                     drop constraint if exists payments_void_took_nothing";
     sqlx::query(free).execute(&pool).await?;
     let statements = statements.replace("ORDER", &format!("'{order}'"));

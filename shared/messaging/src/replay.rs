@@ -12,7 +12,7 @@
 //! inbox that came with the tables. Whatever ends a replay before that commit leaves the live tables as they were; the
 //! next one starts over.
 //!
-//! Some orders can be [recomputed](orders) alone. A service whose reactions tell or do anything cannot be replayed.
+//! Some orders can be recomputed alone. A service whose reactions tell or do anything cannot be replayed.
 
 mod orders;
 mod read;

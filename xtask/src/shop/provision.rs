@@ -23,7 +23,7 @@ pub async fn provision(nats_url: &str, settings: &provision::Settings) -> Result
 
 /// Lets a service hear once more whatever the streams hold, from the beginning; its inbox recognises what it has handled.
 ///
-/// It loses its durables, which the next [`provision`] makes anew; the word of events that were given up is not told again.
+/// It loses its durables, which the next [`provision()`] makes anew; the word of events that were given up is not told again.
 pub async fn hear_again(nats_url: &str, service: Service) -> Result<()> {
     let jetstream = jetstream(nats_url).await?;
     for stream in service.hears().subjects.into_keys() {
