@@ -65,15 +65,15 @@ async fn a_product_is_listed_changed_and_filled_up() {
     let (status, headers, listed) = house.put("tea", 250, None).await;
     assert_eq!(
         (status, headers["etag"].to_str().unwrap()),
-        (StatusCode::CREATED, "\"1\"")
+        (StatusCode::CREATED, "\"1.0.0\"")
     );
     assert_eq!(listed["available"], 0);
     assert_eq!(house.put("tea", 250, None).await.0, StatusCode::OK);
-    assert_eq!(house.put("tea", 300, None).await.1["etag"], "\"2\"");
+    assert_eq!(house.put("tea", 300, None).await.1["etag"], "\"2.0.0\"");
     assert_eq!(house.adjust("tea", 7).await.2["available"], 7);
     let (_, headers, shown) = house.get("/v1/products/tea").await;
     let expected = json!({ "sku": "tea", "name": "Tea", "price": 300, "currency": "EUR", "on_hand": 7, "reserved": 0, "available": 7 });
-    assert_eq!((shown, headers["etag"].to_str().unwrap()), (expected, "\"2\""));
+    assert_eq!((shown, headers["etag"].to_str().unwrap()), (expected, "\"2.7.0\""));
 }
 
 #[tokio::test]
