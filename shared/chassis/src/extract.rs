@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::{ApiError, FieldError};
@@ -44,9 +45,9 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut source = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();
-        refused(error.inner(), &path)
+        refused(error.inner(), &path, body)
     })?;
-    source.end().map_err(|error| refused(&error, "."))?;
+    source.end().map_err(|error| refused(&error, ".", body))?;
     // No table can hold this character.
     if let Some(field) = with_nul(body) {
         return Err(ApiError::invalid(vec![FieldError::new(
@@ -93,12 +94,16 @@ fn is_json(content_type: &str) -> bool {
 }
 
 /// Text that is not JSON is a 400; JSON of the wrong shape a 422 that names the field.
-fn refused(error: &serde_json::Error, path: &str) -> ApiError {
+fn refused(error: &serde_json::Error, path: &str, body: &[u8]) -> ApiError {
     let reason = error.to_string();
+    let above = Some(path).filter(|path| *path != ".");
     if !error.is_data() {
+        // Of a list where an object was expected, serde_json says so when the list is too long.
+        if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+            return ApiError::invalid(vec![FieldError::new(above.unwrap_or("body"), "must be an object")]);
+        }
         return ApiError::malformed(format!("the body is not valid JSON: {reason}"));
     }
-    let above = Some(path).filter(|path| *path != ".");
     // A field that is missing, or there twice, is known by its parent's path and its own name.
     let begins = ["missing field `", "duplicate field `"];
     let missing = begins

@@ -50,7 +50,7 @@ async fn a_role_without_replication_polls_until_it_has_it() {
     let world = World::on(&cluster).await;
     for statement in [
         "create role service login",
-        "grant create on database shop to service",
+        "grant connect, create on database shop to service",
         "alter table outbox owner to service",
         "grant all on all tables in schema public to service",
     ] {
@@ -165,7 +165,7 @@ async fn a_slot_is_taken_from_a_session_that_holds_it_without_leading() {
     let squatter = ReplicationConfig::unix(
         socket,
         options.get_port(),
-        "postgres",
+        options.get_username(),
         "",
         database,
         slot.name,

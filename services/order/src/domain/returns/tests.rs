@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use telemetry::TraceContext;
 
 use super::*;
-use crate::domain::{CancelReason, Cancellation, Priced, StockCheck, Wish};
+use crate::domain::{CancelReason, Cancellation, History, Priced, StockCheck, Wish};
 
 const ONE: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
@@ -215,6 +215,8 @@ proptest! {
             prop_assert!(order.state().is_terminal());
             let back: i64 = told.iter().map(|event| event.amount).sum();
             prop_assert_eq!(order.state() == State::Refunded, back == order.total);
+            // The way there may differ, the end may not.
+            order.history = History::default();
             ends.push((order, told));
         }
         prop_assert_eq!(&ends[0], &ends[1]);
