@@ -220,4 +220,21 @@ mod tests {
         assert!(is_json("application/merge-patch+json"));
         assert!(!is_json("text/plain"));
     }
+
+    #[test]
+    fn a_list_where_an_object_belongs_is_of_the_wrong_shape_and_not_malformed() {
+        #[derive(serde::Deserialize)]
+        #[allow(dead_code)]
+        struct Line {
+            sku: String,
+            quantity: i64,
+        }
+        let status = |body: &[u8]| read::<Vec<Line>>(body).map_err(|error| error.into_response().status());
+        assert_eq!(
+            status(br#"[["tea", 2, null]]"#).err(),
+            Some(StatusCode::UNPROCESSABLE_ENTITY)
+        );
+        assert_eq!(status(br#"[["tea", 2, null]"#).err(), Some(StatusCode::BAD_REQUEST));
+        assert!(status(br#"[{"sku": "tea", "quantity": 2}]"#).is_ok());
+    }
 }

@@ -32,11 +32,18 @@ struct Batch {
 /// One lookup when all is well. A stream that was made anew may have grown past the old one before anybody looked, so its
 /// birth is remembered as well. Any number of replicas may heal at once: each batch leaves the archive once.
 pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner) -> anyhow::Result<u64> {
-    let Some(highest) = page(db, (i64::MAX, 0), 1).await?.pop() else {
+    let highest = page(db, (i64::MAX, 0), 1).await?.pop();
+    let stream = match (jetstream.get_stream(owner.stream()).await, &highest) {
+        (Ok(stream), _) => stream,
+        // Nothing was ever published, so nothing can be missing.
+        (Err(_), None) => return Ok(0),
+        (Err(error), Some(_)) => return Err(error.into()),
+    };
+    let born = stream.cached_info().created.timestamp_micros();
+    let Some(highest) = highest else {
+        remember(db, owner, born).await?;
         return Ok(0);
     };
-    let stream = jetstream.get_stream(owner.stream()).await?;
-    let born = stream.cached_info().created.timestamp_micros();
     if remembered(db, owner, born).await? && holds(&stream, &highest).await? {
         return Ok(0);
     }

@@ -81,6 +81,24 @@ async fn a_gap_is_found_beneath_what_was_published_after_the_loss() {
     assert_in_order(&ours);
 }
 
+/// Row 11: a stream made anew that has outgrown the old one before anybody looked is filled as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_stream_that_outgrew_the_old_one_is_filled_as_well() {
+    let world = World::new().await;
+    let relay = world.replica().await.relaying_by(RELAY);
+    publish(&world, 20).await;
+    world.jetstream.delete_stream(Owner::Inventory.stream()).await.unwrap();
+    provision::streams(&world.jetstream, &provision::Settings::default())
+        .await
+        .unwrap();
+    publish(&world, 100).await;
+    relay.stop().await;
+
+    let _next = world.replica().await.relaying_by(RELAY);
+    world.holds(120).await;
+    assert_eq!(world.stream().await.len(), 120);
+}
+
 /// Row 11: the provisioner makes the stream anew, and the archive fills it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_filled_again_once_it_is_provisioned() {
