@@ -112,8 +112,10 @@ impl World {
         if let Ok(relay) = std::env::var("SHOP_RELAY") {
             env.extend(TELLERS.map(|service| (service, "RELAY".into(), relay.clone())));
         }
-        // A gateway that stays down is given up soon, so that tests need not wait half a minute.
-        env.push((Service::Payment, "PAYMENT_GIVE_UP_AFTER_MS".into(), "3000".into()));
+        // A gateway that stays down is given up soon, so that tests need not wait half a minute; a link that dies in silence
+        // may cost longer than that.
+        let patience = if options.proxied { "60000" } else { "3000" };
+        env.push((Service::Payment, "PAYMENT_GIVE_UP_AFTER_MS".into(), patience.into()));
         let shop = Shop::start(ShopOptions {
             env,
             otlp: Some(otlp),
