@@ -32,8 +32,10 @@ struct Batch {
 /// One lookup when all is well. A stream that was made anew may have grown past the old one before anybody looked, so its
 /// birth is remembered as well. Any number of replicas may heal at once: each batch leaves the archive once.
 pub(crate) async fn recall(db: &Db, jetstream: &jetstream::Context, owner: Owner) -> anyhow::Result<u64> {
+    // The stream first: whatever is archived by then was published to it or to an older one.
+    let stream = jetstream.get_stream(owner.stream()).await;
     let highest = page(db, (i64::MAX, 0), 1).await?.pop();
-    let stream = match (jetstream.get_stream(owner.stream()).await, &highest) {
+    let stream = match (stream, &highest) {
         (Ok(stream), _) => stream,
         // Nothing was ever published, so nothing can be missing.
         (Err(_), None) => return Ok(0),
