@@ -42,7 +42,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
 /// Reads JSON of the expected shape; serde_json itself refuses more than 128 levels.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut source = serde_json::Deserializer::from_slice(body);
+    let body = std::str::from_utf8(body)
+        .map_err(|error| ApiError::malformed(format!("the body is not valid JSON: {error}")))?;
+    let mut source = serde_json::Deserializer::from_str(body);
     let read = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();
         refused(error.inner(), &path, body)
@@ -59,10 +61,10 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 }
 
 /// The field whose text contains NUL, if any.
-fn with_nul(body: &[u8]) -> Option<String> {
+fn with_nul(body: &str) -> Option<String> {
     // Nearly every body ends here: NUL can only be written as an escape.
-    body.windows(6).find(|bytes| bytes == b"\\u0000")?;
-    nul_in(&serde_json::from_slice(body).ok()?, String::new())
+    body.find("\\u0000")?;
+    nul_in(&serde_json::from_str(body).ok()?, String::new())
 }
 
 fn nul_in(value: &Value, path: String) -> Option<String> {
@@ -94,12 +96,12 @@ fn is_json(content_type: &str) -> bool {
 }
 
 /// Text that is not JSON is a 400; JSON of the wrong shape a 422 that names the field.
-fn refused(error: &serde_json::Error, path: &str, body: &[u8]) -> ApiError {
+fn refused(error: &serde_json::Error, path: &str, body: &str) -> ApiError {
     let reason = error.to_string();
     let above = Some(path).filter(|path| *path != ".");
     if !error.is_data() {
         // Of a list where an object was expected, serde_json says so when the list is too long.
-        if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        if serde_json::from_str::<IgnoredAny>(body).is_ok() {
             return ApiError::invalid(vec![FieldError::new(above.unwrap_or("body"), "must be an object")]);
         }
         return ApiError::malformed(format!("the body is not valid JSON: {reason}"));
