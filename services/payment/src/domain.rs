@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use fact::Fact;
 pub use payment::{Due, Payment, Progress, State, Undo, refund_id};
-pub use returns::{Asked, RefundProgress, RefundState, Retry, ReturnRefund, return_refund_id};
+pub use returns::{Asked, RefundProgress, RefundState, Retry, ReturnRefund, refund_key};
 
 /// The payments that a batch touches.
 #[derive(Debug, Default)]

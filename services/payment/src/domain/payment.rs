@@ -214,7 +214,12 @@ impl Payment {
             Fact::ReturnRefundRefused { return_id, code, .. } => {
                 self.turn_refund(return_id, RefundState::Refused, Some(code.clone()));
             }
-            Fact::ReturnRefundRetried { return_id, .. } => self.turn_refund(return_id, RefundState::Due, None),
+            Fact::ReturnRefundRetried { return_id, .. } => {
+                self.turn_refund(return_id, RefundState::Due, None);
+                if let Some(refund) = self.refunds.get_mut(return_id) {
+                    refund.retries += 1;
+                }
+            }
             _ => {}
         }
     }

@@ -16,12 +16,14 @@ use super::{Account, Payments, Transfer};
 /// What goes back, or went back, for one return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReturnRefund {
-    /// Also its idempotency key at the gateway.
+    /// The one refund that the return can have.
     pub refund_id: Uuid,
     /// In minor units.
     pub amount: i64,
     /// Where it stands.
     pub state: RefundState,
+    /// How often an operator had it tried again.
+    pub retries: i32,
     /// What the errand must remember; no part of the fold.
     pub progress: RefundProgress,
 }
@@ -84,6 +86,7 @@ impl ReturnRefund {
             refund_id,
             amount,
             state: RefundState::Due,
+            retries: 0,
             progress: RefundProgress {
                 attempts: 0,
                 trouble: None,
@@ -204,7 +207,7 @@ impl Payments {
         }
     }
 
-    /// An operator has looked: the gateway is asked again, under the same key.
+    /// An operator has looked: the gateway is asked again, under [another key](refund_key).
     pub fn retry_return_refund(&mut self, order_id: Uuid, return_id: Uuid) -> Retry {
         let Some(payment) = self.payments.get_mut(&order_id) else {
             return Retry::Unknown;
@@ -238,9 +241,22 @@ impl Payment {
     }
 }
 
-/// The one refund that a return can have, also its idempotency key.
+/// The one refund that a return can have.
 pub fn return_refund_id(return_id: Uuid) -> Uuid {
     derive_id(return_id, "refund")
+}
+
+/// The idempotency key of a return's refund: as long as nobody knows what became of it, the same.
+///
+/// A gateway repeats what it answered under a key, its refusals included: after a refusal, and only then, there is
+/// nothing to be done twice, and an operator's retry has a key of its own.
+/// Source: <https://docs.stripe.com/api/idempotent_requests>.
+pub fn refund_key(return_id: Uuid, retries: i32) -> Uuid {
+    let refund_id = return_refund_id(return_id);
+    match retries {
+        0 => refund_id,
+        _ => derive_id(refund_id, &format!("retry {retries}")),
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ impl RefundState {
 pub(super) async fn load(tx: &mut Tx, orders: &[Uuid], payments: &mut Payments) -> sqlx::Result<()> {
     let rows = sqlx::query!(
         r#"
-        select return_id, refund_id, order_id, amount, state, attempts, trouble, caused_by, traceparent, tracestate
+        select return_id, refund_id, order_id, amount, state, retries, attempts, trouble, caused_by, traceparent,
+               tracestate
         from return_refunds where order_id = any($1) order by return_id for update
         "#,
         orders,
@@ -49,6 +50,7 @@ pub(super) async fn load(tx: &mut Tx, orders: &[Uuid], payments: &mut Payments) 
             refund_id: row.refund_id,
             amount: row.amount,
             state: RefundState::from_sql(&row.state),
+            retries: row.retries,
             progress: RefundProgress {
                 attempts: row.attempts,
                 trouble: row.trouble,
@@ -88,14 +90,15 @@ pub(super) async fn save(tx: &mut Tx, known: &Payments) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into return_refunds as known (return_id, refund_id, order_id, amount, state, due_at, trouble, caused_by,
-                                             traceparent, tracestate)
+                                             traceparent, tracestate, retries)
         select return_id, refund_id, order_id, amount, state, now() + make_interval(secs => wait), trouble, caused_by,
-               traceparent, tracestate
+               traceparent, tracestate, retries
         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::float8[], $7::text[], $8::uuid[],
-                    $9::text[], $10::text[])
-            as t (return_id, refund_id, order_id, amount, state, wait, trouble, caused_by, traceparent, tracestate)
+                    $9::text[], $10::text[], $11::integer[])
+            as t (return_id, refund_id, order_id, amount, state, wait, trouble, caused_by, traceparent, tracestate,
+                  retries)
         on conflict (return_id) do update
-        set state = excluded.state, due_at = excluded.due_at, trouble = excluded.trouble,
+        set state = excluded.state, due_at = excluded.due_at, trouble = excluded.trouble, retries = excluded.retries,
             state_since = case when known.state = excluded.state then known.state_since else now() end
         "#,
         &changed.iter().map(|(_, return_id, _)| *return_id).collect::<Vec<_>>(),
@@ -117,6 +120,7 @@ pub(super) async fn save(tx: &mut Tx, known: &Payments) -> sqlx::Result<()> {
             .collect::<Vec<_>>() as &[Option<Uuid>],
         &asked(TraceContext::traceparent) as &[Option<String>],
         &asked(|trace| trace.tracestate().map(str::to_owned)) as &[Option<String>],
+        &changed.iter().map(|(.., refund)| refund.retries).collect::<Vec<_>>(),
     )
     .execute(&mut **tx)
     .await?;
@@ -136,6 +140,8 @@ pub struct DueReturnRefund {
     pub gateway_ref: String,
     /// Counts the attempts, this one included.
     pub attempt: i32,
+    /// How often an operator had it tried again.
+    pub retries: i32,
     /// The event that asked for it.
     pub cause: Option<Uuid>,
     /// Its span.
@@ -159,7 +165,7 @@ pub async fn take_return_refunds(
         from due, payments
         where taken.return_id = due.return_id and payments.order_id = taken.order_id
         returning taken.order_id, taken.return_id, taken.amount, gateway_ref as "gateway_ref!", taken.attempts,
-                  taken.caused_by, taken.traceparent, taken.tracestate
+                  taken.retries, taken.caused_by, taken.traceparent, taken.tracestate
         "#,
         limit,
         lease.as_secs_f64(),
@@ -172,6 +178,7 @@ pub async fn take_return_refunds(
         amount: row.amount,
         gateway_ref: row.gateway_ref,
         attempt: row.attempts,
+        retries: row.retries,
         cause: row.caused_by,
         trace: TraceContext::restore(row.traceparent.as_deref(), row.tracestate.as_deref()),
     });

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{LONGEST_PAUSE_AFTERWARDS, MANY_ATTEMPTS, pause};
 use crate::Patience;
 use crate::clients::{Failure, Gateway};
-use crate::domain::{Payments, return_refund_id};
+use crate::domain::{Payments, refund_key};
 use crate::store::{self, DueReturnRefund};
 
 /// Gives back what returns are worth; what the gateway refuses for good is left to an operator.
@@ -45,7 +45,7 @@ impl Errand for RefundReturn {
         reach("gateway.unasked").await?;
         let refunded = match self.gateway.may_try(attempt) {
             true => {
-                let key = return_refund_id(return_id);
+                let key = refund_key(return_id, job.retries);
                 self.gateway.refund(key, &job.gateway_ref, job.amount).await
             }
             false => Err(Failure::HELD_BACK),

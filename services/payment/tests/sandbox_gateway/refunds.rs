@@ -62,15 +62,7 @@ async fn refuses_refunds_while_switched_off() {
     let gateway = Gateway::start(&folder);
     let paid = send(gateway.pay("pm_card_visa", "order")).await;
     let intent = text(&paid.body, "/id");
-    let switch = async |mode| {
-        gateway
-            .http
-            .post(format!("{}/sandbox/refunds/{mode}", gateway.url))
-            .send()
-            .await
-            .unwrap()
-            .status()
-    };
+    let switch = async |mode| switched(&gateway, mode).await;
     assert_eq!(switch("refuse").await, StatusCode::NO_CONTENT);
     assert_eq!(
         gateway.refund(intent, "back", "2500").await.status,
@@ -80,4 +72,26 @@ async fn refuses_refunds_while_switched_off() {
     assert_eq!(switch("accept").await, StatusCode::NO_CONTENT);
     assert_eq!(gateway.refund(intent, "back", "2500").await.status, StatusCode::OK);
     assert_eq!(switch("maybe").await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_refusal_is_repeated_under_its_key_and_forgotten_under_another() {
+    let folder = Folder::new();
+    let gateway = Gateway::start(&folder);
+    let paid = send(gateway.pay("pm_card_visa", "order")).await;
+    let intent = text(&paid.body, "/id");
+    switched(&gateway, "reject").await;
+    let refused = gateway.refund(intent, "back", "2500").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    switched(&gateway, "accept").await;
+    assert_eq!(gateway.refund(intent, "back", "2500").await, refused);
+    assert_eq!(
+        gateway.refund(intent, "back again", "2500").await.status,
+        StatusCode::OK
+    );
+}
+
+async fn switched(gateway: &Gateway, mode: &str) -> StatusCode {
+    let url = format!("{}/sandbox/refunds/{mode}", gateway.url);
+    gateway.http.post(url).send().await.unwrap().status()
 }

@@ -1,6 +1,7 @@
 //! The HTTP surface: Stripe's part of it, and what an operator of the sandbox sees besides.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +15,7 @@ use axum::routing::{get, post};
 use crate::call::Call;
 use crate::charges;
 use crate::clerk::{Clerk, Closed};
-use crate::facts::Attempt;
+use crate::facts::{Attempt, Claim};
 use crate::payments::Verdict;
 use crate::refusal::Refusal;
 use crate::token::Token;
@@ -31,7 +32,11 @@ const MAX_BODY: usize = 64 * 1024;
 struct Desk {
     clerk: Clerk,
     refunds: Arc<RwLock<Refunds>>,
+    refused: Refused,
 }
+
+/// The keys of refunds that were refused: the refusal is repeated under them. Forgotten by a restart.
+type Refused = Arc<Mutex<HashSet<Box<str>>>>;
 
 /// What becomes of refunds.
 #[derive(Clone, Copy, Default, Debug)]
@@ -50,6 +55,7 @@ pub(crate) fn routes(clerk: Clerk, key: &str) -> Router {
     let desk = Desk {
         clerk,
         refunds: Arc::default(),
+        refused: Refused::default(),
     };
     let credentials: Arc<str> = format!("Bearer {key}").into();
     Router::new()
@@ -144,20 +150,32 @@ async fn cancel_payment(State(clerk): State<Clerk>, Path(id): Path<String>, call
 
 async fn create_refund(State(desk): State<Desk>, call: Call) -> Result<Reply, Refusal> {
     let mode = *desk.refunds.read().unwrap_or_else(PoisonError::into_inner);
-    match mode {
-        Refunds::Accepted => {}
-        Refunds::Unavailable => {
-            return Err(Refusal::failure(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Refunds are unavailable.",
-            ));
-        }
-        Refunds::Refused => {
-            return Err(Refusal::invalid("The card was closed.").code("expired_or_canceled_card"));
-        }
+    if matches!(mode, Refunds::Unavailable) {
+        return Err(Refusal::failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Refunds are unavailable.",
+        ));
     }
     let order = call.refund()?;
+    if desk.refuses(order.claim.as_ref(), mode) {
+        return Err(Refusal::invalid("The card was closed.").code("expired_or_canceled_card"));
+    }
     desk.clerk.ask(|book| book.refund_payment(order)).await?
+}
+
+impl Desk {
+    /// Whether this refund is refused: now, or before under the same key.
+    fn refuses(&self, claim: Option<&Claim>, mode: Refunds) -> bool {
+        let now = matches!(mode, Refunds::Refused);
+        let Some(Claim { key, .. }) = claim else {
+            return now;
+        };
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if now {
+            refused.insert(key.clone());
+        }
+        refused.contains(key)
+    }
 }
 
 async fn refund(State(clerk): State<Clerk>, Path(id): Path<String>) -> Result<Reply, Refusal> {

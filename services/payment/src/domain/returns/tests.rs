@@ -161,7 +161,7 @@ proptest! {
         }).sum();
         prop_assert_eq!(booked, 0);
         let folded = Payment::fold(order, &payment.news);
-        let states = |of: &Payment| of.refunds.values().map(|one| (one.refund_id, one.amount, one.state)).collect::<Vec<_>>();
+        let states = |of: &Payment| of.refunds.values().map(|one| (one.refund_id, one.amount, one.state, one.retries)).collect::<Vec<_>>();
         prop_assert_eq!(states(&folded), states(&payment));
         prop_assert_eq!((folded.state, folded.refunded, folded.version), (payment.state, payment.refunded, payment.version));
     }
