@@ -13,7 +13,7 @@ use events::contract::{Conflict, Contract};
 /// The bucket; the provisioner creates it.
 pub const BUCKET: &str = "SCHEMAS";
 /// The only key in it.
-const KEY: &str = "contracts";
+pub const KEY: &str = "contracts";
 /// How many former states can be looked up: `nats kv history SCHEMAS contracts`.
 const HISTORY: i64 = 8;
 
