@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use async_nats::StatusCode;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
 use e2e_tests::{PATIENCE, Service, Wish, run};
 use events::Owner;
 use serde_json::{Value, json};
@@ -78,6 +79,7 @@ fn management() -> Vec<String> {
         "STREAM.SNAPSHOT.ORDER",
         "STREAM.RESTORE.ORDER",
         "STREAM.NAMES",
+        "CONSUMER.CREATE.ORDER",
         "CONSUMER.CREATE.ORDER.email",
         "CONSUMER.CREATE.ORDER.email.shop.order.OrderPlaced",
         "CONSUMER.DURABLE.CREATE.ORDER.evil",
@@ -126,14 +128,16 @@ fn who_replays_or_audits_cannot_touch_a_durable() -> Result<()> {
             }
             guest.is_refused("shop.order.OrderPlaced").await?;
             // The name in the request counts, not the one in its body.
-            let durable = json!({ "stream_name": "ORDER", "config": {
-                "durable_name": "email", "name": "email", "ack_policy": "none", "deliver_policy": "all",
-            }});
-            guest.is_told_no("CONSUMER.CREATE.ORDER", &durable).await?;
-            guest.is_told_no("CONSUMER.CREATE.ORDER.mine", &durable).await?;
+            let config = json!({ "durable_name": "email", "ack_policy": "explicit", "deliver_policy": "all" });
+            let request = json!({ "stream_name": "ORDER", "config": config });
+            guest.is_told_no("CONSUMER.CREATE.ORDER.mine", &request).await?;
+            guest.is_refused("$JS.API.CONSUMER.CREATE.ORDER").await?;
 
+            let config = OrderedConfig {
+                name: Some(format!("{user}_reads")),
+                ..OrderedConfig::default()
+            };
             let stream = guest.jetstream.get_stream("ORDER").await?;
-            let config = async_nats::jetstream::consumer::pull::OrderedConfig::default();
             stream.create_consumer(config).await?.messages().await?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use reqwest::Client;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::books::{Charge, Message};
 
@@ -46,6 +47,7 @@ async fn read_one(jetstream: &jetstream::Context, owner: Owner) -> Result<Vec<Me
         return Ok(read);
     }
     let config = OrderedConfig {
+        name: Some(format!("audit_{}", Uuid::now_v7().simple())),
         headers_only: true,
         ..OrderedConfig::default()
     };
