@@ -70,6 +70,36 @@ async fn told(world: &World) -> anyhow::Result<u64> {
     Ok(told)
 }
 
+/// The right to read the log is given where it is asked for; slot and end of a predecessor are the application's own matter.
+#[test]
+fn the_relay_reads_the_log_as_an_application_that_owns_nothing() -> anyhow::Result<()> {
+    run(async {
+        let world = World::open(&[(Service::Order, "RELAY", "cdc")]).await;
+        for life in 1..=2 {
+            let follows = world.until("the relay follows the log", || async {
+                let log = world.shop.log(Service::Order);
+                let followed = log.matches("events are published as the log tells of them").count();
+                Ok((followed == life).then_some(()))
+            });
+            follows.await?;
+            let id = world.place(&Wish::of("TEA-ASSAM")).await;
+            assert_eq!(world.ended(id).await["state"], "COMPLETED");
+            if life == 1 {
+                world.shop.kill(Service::Order).await?;
+                world.shop.start_service(Service::Order).await?;
+            }
+        }
+        let may = "select rolname::text from pg_roles where rolreplication and not rolsuper and rolname like 'shop%'";
+        let may: Vec<String> = sqlx::query_scalar(may)
+            .fetch_all(&world.pool(Service::Order).await?)
+            .await?;
+        let asked = std::env::var("SHOP_RELAY").is_ok();
+        assert!(asked || may == [Service::Order.application()], "{may:?}");
+        world.audit().await;
+        Ok(())
+    })
+}
+
 /// Without the owner's address there is an answer that says what is missing; what needs no new tables works.
 #[test]
 fn a_replay_without_the_owner_is_refused_in_a_sentence() -> anyhow::Result<()> {
