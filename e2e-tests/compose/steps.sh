@@ -1,4 +1,5 @@
-# What e2e-tests/compose/run does, step by step. It provides SHOP, the names of the services, and WORK, a folder.
+# What e2e-tests/compose/run does, step by step. It provides SHOP, the names of the services, ORDERS, and
+# WORK, a folder.
 # shellcheck shell=bash disable=SC2016  # what is in single quotes is for jq
 
 ORDER=http://127.0.0.1:8001 JAEGER=http://127.0.0.1:16686 MAILPIT=http://127.0.0.1:8025 PROMETHEUS=http://127.0.0.1:9090
@@ -62,6 +63,23 @@ mailed() {
 # A query to Prometheus that has a result.
 measured() { get --get "$PROMETHEUS/api/v1/query" --data-urlencode "query=$1" | is '.data.result | length > 0'; }
 
+# Customers who place one order after the other until there is enough: HOW_MANY RUN
+customers() {
+    local customer n=0 pids=()
+    for customer in $(seq "$1"); do
+        while [[ ! -e $WORK/enough ]]; do
+            key="$2-$customer-$((++n))"
+            echo "$key" >>"$WORK/keys"
+            place "$key" pm_card_visa DE >>"$WORK/ids"
+        done &
+        pids+=($!)
+    done
+    for customer in "${pids[@]}"; do wait "$customer" || return 1; done
+}
+
+# Waits until the customers have placed ORDERS more.
+# shellcheck disable=SC2153
+more() { await 180 "the load goes on" placed $(($(wc -l <"$WORK/ids") + ORDERS)); }
 placed() { (($(wc -l <"$WORK/ids") >= $1)); }
 
 # As many containers of a service as said: SERVICE REPLICAS
@@ -90,7 +108,7 @@ sample() {
 
 # Kills a container with -9, then starts it again.
 slay() {
-    say "kill -9 $1 after $(wc -l <"$WORK/ids") orders"
+    say "kill -9 $1, after $(wc -l <"$WORK/ids") orders"
     docker compose kill --signal KILL "$1"
     docker compose start "$1"
     await 120 "$1 is healthy again" healthy "$1" 1
