@@ -6,6 +6,7 @@ mod chaos;
 mod dead_letters;
 mod docs;
 mod down;
+mod forward;
 mod ink;
 mod load;
 mod log;
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     RebuildPayments(rebuild_payments::Options),
     /// Compares payments and ledger with the gateway's book; exits with 1 on any difference.
     Reconcile(reconcile::Options),
+    /// Forwards connections to a service by name, its replicas in turn; for containers.
+    Forward(forward::Options),
     /// Creates the streams and durables in a broker, or brings them up to date.
     Provision(Provision),
     /// Brings the tables of services up to date as their owner, and grants what their applications need.
@@ -92,6 +95,7 @@ impl Command {
             Self::Replay(options) => replay::run(options).await,
             Self::RebuildPayments(options) => rebuild_payments::run(options).await,
             Self::Reconcile(options) => reconcile::run(options).await,
+            Self::Forward(options) => forward::run(options).await,
             Self::Provision(options) => options.run().await,
             Self::Migrate(options) => migrate::run(options).await,
             Self::Seed(options) => seed::run(options).await,

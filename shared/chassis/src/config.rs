@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use messaging::relay;
 use secrecy::SecretString;
 use telemetry::LogFormat;
+
+use crate::probe;
 
 /// The part of the configuration that all services share.
 #[derive(Debug, Clone, Args)]
@@ -63,6 +66,8 @@ pub struct Config {
 }
 
 /// Reads a service's configuration; a bad or missing value ends the process with a sentence that names its variable.
+///
+/// A process that was called with `health` asks the one that serves instead, and ends with the answer.
 pub fn from_env<C: Parser + CommandFactory + FromArgMatches>() -> C {
     let command = C::command().mut_args(|argument| match argument.get_env().and_then(|name| name.to_str()) {
         Some(name) => {
@@ -71,5 +76,15 @@ pub fn from_env<C: Parser + CommandFactory + FromArgMatches>() -> C {
         }
         None => argument,
     });
-    C::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    let command = command.subcommand(probe::command()).subcommand_negates_reqs(true);
+    let matches = command.get_matches();
+    if matches.subcommand_name() == Some(probe::NAME) {
+        let admin_addr = matches.get_one("admin_addr").copied();
+        let asked = admin_addr.context("ADMIN_ADDR is not set").and_then(probe::ready);
+        if let Err(error) = &asked {
+            eprintln!("{error:#}");
+        }
+        std::process::exit(i32::from(asked.is_err()));
+    }
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

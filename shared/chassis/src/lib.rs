@@ -16,6 +16,7 @@ mod http;
 mod in_flight;
 pub mod openapi;
 mod page;
+mod probe;
 pub mod problems;
 pub mod serve;
 mod service;

@@ -17,12 +17,13 @@ mod token;
 mod views;
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use axum::serve::ListenerExt;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +46,14 @@ struct Config {
     /// Secret key that callers present as `Authorization: Bearer …`; starts with `sk_test_`.
     #[arg(long, env = "GATEWAY_KEY", default_value = "sk_test_tidings", hide_env_values = true)]
     gateway_key: String,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Asks the gateway that runs at HTTP_ADDR whether it is alive; exits with 1 if it is not.
+    Health,
 }
 
 #[tokio::main]
@@ -55,6 +64,9 @@ async fn main() -> anyhow::Result<()> {
         .with_ansi(std::io::stdout().is_terminal())
         .init();
     let config = Config::parse();
+    if let Some(Command::Health) = config.command {
+        return health(config.http_addr).await;
+    }
     // Not a value parser of clap's, which would print the key it refuses.
     ensure!(
         config.gateway_key.starts_with("sk_test_"),
@@ -78,4 +90,18 @@ async fn main() -> anyhow::Result<()> {
         stopped = tokio::signal::ctrl_c() => stopped.context("cannot listen for signals"),
         _ = terminated.recv() => Ok(()),
     }
+}
+
+/// For the health check of a container that has neither shell nor curl.
+async fn health(mut address: SocketAddr) -> anyhow::Result<()> {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(3))
+        .build()?;
+    let answer = client.get(format!("http://{address}/livez")).send().await?;
+    answer.error_for_status()?;
+    Ok(())
 }
