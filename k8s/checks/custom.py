@@ -1,4 +1,4 @@
-"""Checks objects of other people's kinds against the definitions in a folder, and refuses fields that these do not know."""
+"""Checks objects of other people's kinds against the definitions in a folder, and refuses fields they do not know."""
 
 import pathlib
 import sys
