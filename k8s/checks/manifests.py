@@ -75,7 +75,7 @@ class Manifests(unittest.TestCase):
                     if variable["name"].endswith("PASSWORD"):
                         continue
                     suffix = re.sub(r"^[A-Z]+(?=_OWNER_DATABASE_URL$)", "", variable["name"])
-                    self.assertIn(suffix, commands, name)
+                    self.assertRegex(commands, rf"\b{suffix}\b", name)
 
     def everybody_is_at_the_broker_and_at_the_database_who_he_should_be(self):
         accounts = source("deploy/nats/accounts.conf")
