@@ -19,6 +19,14 @@ impl World {
     pub async fn audit_with(&self, auditor: Audit) {
         self.drained().await.unwrap_or_else(|error| panic!("{error:#}"));
         check(&auditor, Scope::Everything).await;
+        assert_eq!(self.violations(), Vec::<String>::new(), "somebody lacks a right");
+    }
+
+    /// What the broker has refused since it was started, line by line.
+    pub fn violations(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.shop.nats().folder().join("server.log")).unwrap_or_default();
+        let refused = log.lines().filter(|line| line.contains("Violation"));
+        refused.map(str::to_owned).collect()
     }
 
     /// What holds at every moment holds now, whatever is broken or on its way.

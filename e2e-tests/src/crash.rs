@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{Consumer, FromConsumer, pull};
-use async_nats::jetstream::{self, message::StreamMessage};
+use async_nats::jetstream::message::StreamMessage;
 use uuid::Uuid;
 
 use crate::{Service, World};
@@ -59,10 +59,6 @@ impl World {
             times += usize::from(is_called(&message, event_id));
         }
         Ok(times)
-    }
-
-    async fn jetstream(&self) -> anyhow::Result<jetstream::Context> {
-        Ok(jetstream::new(async_nats::connect(self.shop.nats().url()).await?))
     }
 }
 

@@ -5,17 +5,19 @@ pub mod audit;
 mod crash;
 mod customer;
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_nats::jetstream;
 use messaging::provision::Settings;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use trace_viewer::Viewer;
 use uuid::Uuid;
-use xtask::shop::{Shop, ShopOptions};
+use xtask::shop::{FORGER, PROVISIONER, Shop, ShopOptions};
 
 pub use customer::Wish;
 pub use xtask::shop::Service;
@@ -85,6 +87,28 @@ impl World {
             .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
     }
 
+    /// A shop of one's own whose broker lets everybody in, to start beside it what it does not know; it is kept if there is
+    /// a folder for it.
+    pub async fn open_to_all(home: Option<PathBuf>) -> Self {
+        Self::open_in(home, false).await
+    }
+
+    /// A shop of one's own, kept in this folder.
+    pub async fn open_kept(home: PathBuf) -> Self {
+        Self::open_in(Some(home), true).await
+    }
+
+    async fn open_in(home: Option<PathBuf>, secured: bool) -> Self {
+        let options = ShopOptions {
+            home,
+            secured,
+            ..ShopOptions::default()
+        };
+        Self::try_open(&[], options)
+            .await
+            .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
+    }
+
     /// A shop of one's own whose broker gives up after so many deliveries, each of so long.
     pub async fn open_impatient(ack_wait: Duration, max_deliver: i64) -> Self {
         let provision = Settings {
@@ -119,6 +143,7 @@ impl World {
         let shop = Shop::start(ShopOptions {
             env,
             otlp: Some(otlp),
+            forger: true,
             ..options
         })
         .await?;
@@ -204,13 +229,23 @@ impl World {
 
     /// Makes the broker deliver every event of every stream again, to everybody.
     pub async fn deliver_everything_again(&self) -> anyhow::Result<()> {
-        let jetstream = async_nats::jetstream::new(async_nats::connect(self.shop.nats().url()).await?);
+        let jetstream = self.jetstream().await?;
         for service in Service::ALL {
             for stream in service.hears().subjects.keys() {
                 jetstream.delete_consumer_from_stream(service.name(), *stream).await?;
             }
         }
-        xtask::shop::provision(&self.shop.nats().url(), &Settings::default()).await
+        self.provision().await
+    }
+
+    /// The broker as somebody who may do anything, to play whoever misbehaves.
+    pub async fn jetstream(&self) -> anyhow::Result<jetstream::Context> {
+        xtask::shop::jetstream(&self.shop.nats_url(FORGER)).await
+    }
+
+    /// Makes the streams and durables that are missing.
+    pub async fn provision(&self) -> anyhow::Result<()> {
+        xtask::shop::provision(&self.shop.nats_url(PROVISIONER), &Settings::default()).await
     }
 
     /// Awaits a condition; its errors (a service may be down) only count when patience runs out.

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use anyhow::ensure;
 use e2e_tests::{TELLERS, World, run};
-use messaging::provision::Settings;
 
 use crate::faults::{accepted, all_end_well, under_load};
 
@@ -39,12 +38,12 @@ fn orders_end_well_although_every_stream_was_deleted() {
         let world = World::open(&[]).await;
         let deleting = async {
             accepted(&world, 60).await?;
-            let jetstream = async_nats::jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+            let jetstream = world.jetstream().await?;
             for service in TELLERS {
                 jetstream.delete_stream(service.name().to_uppercase()).await?;
             }
             accepted(&world, 75).await?;
-            xtask::shop::provision(&world.shop.nats().url(), &Settings::default()).await
+            world.provision().await
         };
         let placed = Box::pin(under_load(&world, 120, deleting)).await;
         all_end_well(&world, placed).await;

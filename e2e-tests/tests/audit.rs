@@ -300,7 +300,7 @@ impl Workshop<'_> {
 
     /// Tells what nobody has written, or once more what somebody has.
     async fn publish(&self, told_before: bool) -> anyhow::Result<()> {
-        let jetstream = async_nats::jetstream::new(async_nats::connect(self.world.shop.nats().url()).await?);
+        let jetstream = self.world.jetstream().await?;
         let stream = jetstream.get_stream("EMAIL").await?;
         let told = stream.get_raw_message(1).await?;
         let mut headers = told.headers.clone();

@@ -84,7 +84,7 @@ fn every_service_is_a_role_of_its_own_in_its_database() {
                 .fetch_all(&pool)
                 .await
                 .unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(who, [service.database()]);
+            assert_eq!(who, [service.application()]);
         }
     });
 }

@@ -6,7 +6,6 @@ use async_nats::jetstream;
 use e2e_tests::{PATIENCE, Service, Wish, World, run};
 use events::contract::Contract;
 use events::{Event, OrderPlaced};
-use messaging::provision::Settings;
 use messaging::registry::{self, Registered};
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -36,7 +35,7 @@ fn demanding() -> Contract {
 /// A shop whose order service is stopped, while somebody has registered who expects more than it sends.
 async fn disagreeing() -> anyhow::Result<(World, jetstream::Context)> {
     let world = World::open(&[]).await;
-    let jetstream = jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+    let jetstream = world.jetstream().await?;
     world.shop.stop_service(Service::Order).await?;
     assert!(registry::retire(&jetstream, "order").await?, "it had registered");
     let registered = registry::register(&jetstream, "forecasts", &demanding()).await?;
@@ -54,8 +53,9 @@ fn order_service(world: &World) -> anyhow::Result<Child> {
     let built = test.ancestors().nth(2).map(|folder| folder.join("order"));
     let address = |url: String| url.trim_start_matches("http://").to_owned();
     let order = Command::new(built.unwrap_or_default())
-        .env("DATABASE_URL", world.shop.database_url(Service::Order))
-        .env("NATS_URL", world.shop.nats().url())
+        .env("DATABASE_URL", world.shop.own_database_url(Service::Order))
+        .env("MIGRATE", "false")
+        .env("NATS_URL", world.shop.own_nats_url(Service::Order))
         .env("HTTP_ADDR", address(world.shop.url(Service::Order)))
         .env("ADMIN_ADDR", address(world.shop.admin_url(Service::Order)))
         .env("INVENTORY_URL", world.shop.url(Service::Inventory))
@@ -116,14 +116,14 @@ fn a_service_does_not_start_beside_a_contract_that_it_breaks() {
 fn who_runs_is_registered_again_after_the_registry_was_lost() {
     run(async {
         let world = World::open(&[]).await;
-        let jetstream = jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+        let jetstream = world.jetstream().await?;
         let before = world.until("everybody is registered", || async {
             let in_use = registry::in_use(&jetstream).await?;
             Ok((in_use.len() == Service::ALL.len()).then_some(in_use))
         });
         let before = before.await?;
         jetstream.delete_key_value(registry::BUCKET).await?;
-        xtask::shop::provision(&world.shop.nats().url(), &Settings::default()).await?;
+        world.provision().await?;
         let after = world.until("everybody is registered again", || async {
             let in_use = registry::in_use(&jetstream).await?;
             Ok((in_use.len() == Service::ALL.len()).then_some(in_use))

@@ -40,7 +40,7 @@ fn events_told_again_under_new_ids_and_in_any_order_change_nothing() -> anyhow::
         world.shop.drained(PATIENCE).await?;
 
         let before = looks(&world).await?;
-        let jetstream = async_nats::jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+        let jetstream = world.jetstream().await?;
         let mut again = Vec::new();
         for owner in Owner::ALL {
             again.extend(all_of(&jetstream, owner).await?);

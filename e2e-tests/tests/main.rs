@@ -21,6 +21,7 @@ mod looks;
 mod partitions;
 mod replays;
 mod returns;
+mod rights;
 mod rollouts;
 mod sagas;
 mod surface;

@@ -235,7 +235,7 @@ async fn orders(balancer: &Balancer, count: usize) -> Vec<Uuid> {
 
 /// The stream holds the events of each subject as 1, 2, 3 …, each once.
 async fn every_subject_is_in_order(world: &World, stream: &str) -> anyhow::Result<()> {
-    let jetstream = async_nats::jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+    let jetstream = world.jetstream().await?;
     let stream = jetstream.get_stream(stream).await?;
     let total = stream.cached_info().state.messages;
     let consumer = stream.create_consumer(pull::OrderedConfig::default()).await?;

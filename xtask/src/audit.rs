@@ -42,7 +42,7 @@ use std::time::Duration;
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::shop::{Service, Shop};
+use crate::shop::{OPERATOR, Service, Shop};
 use books::Books;
 pub use rebuild::{Discrepancy, Rebuilt, rebuild_payments};
 pub use report::{Figures, Line, Report, Verdict};
@@ -177,7 +177,7 @@ impl Addresses {
     pub fn of(shop: &Shop) -> Self {
         Self {
             databases: Service::ALL.map(|service| (service, shop.database_url(service))).into(),
-            nats_url: shop.nats().url(),
+            nats_url: shop.nats_url(OPERATOR),
             gateway_url: shop.gateway_url(),
         }
     }

@@ -10,6 +10,7 @@ mod ink;
 mod load;
 mod log;
 mod logs;
+mod migrate;
 mod order;
 mod ports;
 mod rebuild_payments;
@@ -17,6 +18,7 @@ mod reconcile;
 mod replay;
 mod running;
 mod schemas;
+mod seed;
 mod status;
 mod up;
 mod usage;
@@ -29,6 +31,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use messaging::provision::Settings;
 use reqwest::Client;
+use running::Running;
 use xtask::shop::{self, Service};
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +68,10 @@ pub(crate) enum Command {
     Reconcile(reconcile::Options),
     /// Creates the streams and durables in a broker, or brings them up to date.
     Provision(Provision),
+    /// Brings the tables of services up to date as their owner, and grants what their applications need.
+    Migrate(migrate::Options),
+    /// Lists the first products in an empty catalogue and puts them on the shelves.
+    Seed(seed::Options),
 }
 
 impl Command {
@@ -86,20 +93,17 @@ impl Command {
             Self::RebuildPayments(options) => rebuild_payments::run(options).await,
             Self::Reconcile(options) => reconcile::run(options).await,
             Self::Provision(options) => options.run().await,
+            Self::Migrate(options) => migrate::run(options).await,
+            Self::Seed(options) => seed::run(options).await,
         }
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
-    /// The broker.
-    #[arg(
-        long,
-        env = "NATS_URL",
-        default_value = "nats://127.0.0.1:4222",
-        hide_env_values = true
-    )]
-    nats_url: String,
+    /// The broker, `nats://provisioner:password@host`, if it is not that of the shop that runs here.
+    #[arg(long, env = "NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
     /// How many servers of a cluster keep each stream.
     #[arg(long, env = "NATS_REPLICAS", default_value_t = 1)]
     replicas: usize,
@@ -114,11 +118,16 @@ impl Provision {
             replicas: self.replicas,
             ..Settings::default()
         };
+        let nats_url = match (self.nats_url, Running::look()) {
+            (Some(url), _) => url,
+            (None, Ok(Some(running))) => running.provisioner_url,
+            (None, _) => "nats://127.0.0.1:4222".to_owned(),
+        };
         if let Some(service) = self.from_start {
-            shop::hear_again(&self.nats_url, service).await?;
+            shop::hear_again(&nats_url, service).await?;
             println!("{service} hears everything once more; what is in its inbox has no effect again.");
         }
-        shop::provision(&self.nats_url, &settings).await?;
+        shop::provision(&nats_url, &settings).await?;
         println!("Streams and durables are as they should be.");
         Ok(ExitCode::SUCCESS)
     }

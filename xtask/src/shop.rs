@@ -1,13 +1,18 @@
 //! A whole shop: its servers, its services and the sandbox gateway, as real processes.
 
+mod broker;
 mod faults;
+mod keys;
 mod launch;
 mod links;
+mod migrate;
 mod options;
 mod provision;
 mod quiet;
 mod replicas;
+mod rights;
 mod seed;
+mod servers;
 mod service;
 
 use std::collections::BTreeMap;
@@ -19,12 +24,17 @@ use futures_util::future::{join_all, try_join_all};
 use reqwest::Client;
 use testbed::{Nats, Postgres, Process};
 
+pub use broker::jetstream;
+use keys::Keys;
 use launch::Launch;
 use links::Links;
+pub use migrate::migrate;
 use options::{Addresses, Home};
-pub use options::{GATEWAY_PORT, Ports, ShopOptions};
+pub use options::{FORGER, GATEWAY_PORT, Ports, ShopOptions};
 pub use provision::{hear_again, provision};
 pub use replicas::Replica;
+pub use rights::{OPERATOR, PROVISIONER, accounts};
+pub use seed::seed;
 pub use service::Service;
 
 /// How long a program may take until it is ready.
@@ -44,6 +54,7 @@ pub struct Shop {
     options: ShopOptions,
     client: Client,
     links: Option<Links>,
+    keys: Keys,
     nats: Nats,
     postgres: Postgres,
     home: Home,
@@ -55,34 +66,28 @@ impl Shop {
         let progress = options.progress;
         let home = Home::open(options.home.as_deref()).await?;
         progress("Starting PostgreSQL and NATS.");
-        let place = |server, port| home.place(server, port, options.durability);
-        let (postgres, nats) = tokio::try_join!(
-            Postgres::start(place("postgres", options.postgres_port)),
-            Nats::start(place("nats", options.nats_port)),
-        )?;
-        let databases = Service::ALL.map(Service::database);
-        try_join_all(databases.iter().map(|name| postgres.create_database(name))).await?;
-        provision(&nats.url(), &options.provision).await?;
-
+        let (postgres, nats, keys) = servers::start(&home, &options).await?;
         let links = match options.proxied {
             true => Some(Links::open(&postgres, &nats).await?),
             false => None,
         };
-        progress("Starting the services.");
+        progress("Preparing databases and streams, starting the services.");
         let mut shop = Self {
             programs: BTreeMap::new(),
             addresses: Addresses::of(options.ports)?,
             options: options.clone(),
             client: client()?,
             links,
+            keys,
             nats,
             postgres,
             home,
         };
+        shop.prepare().await?;
         shop.programs = shop.launch().await?;
         try_join_all(shop.programs.keys().map(|name| shop.ready(name))).await?;
         if options.seed {
-            seed::seed(&shop, progress).await?;
+            shop.fill_shelves().await?;
         }
         Ok(shop)
     }

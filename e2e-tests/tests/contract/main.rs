@@ -53,6 +53,11 @@ fn the_asyncapi_document_is_that_of_types_and_wiring() {
 }
 
 #[test]
+fn the_rights_at_the_broker_are_those_of_the_wiring_tables() {
+    agrees("deploy/nats/accounts.conf", &xtask::shop::accounts());
+}
+
+#[test]
 fn every_header_of_an_envelope_is_documented_and_no_other() {
     assert_eq!(asyncapi::documented_headers(), asyncapi::sent_headers());
 }

@@ -30,7 +30,7 @@ const KNOWING: [&str; 3] = ["Cargo.lock", "xtask/Cargo.toml", "xtask/src/shop/se
 #[test]
 fn a_scaffolded_consumer_counts_every_order_once_and_no_producer_changes() {
     run(async {
-        let (world, workspace) = (World::open(&[]).await, Workspace::copied().await.unwrap());
+        let (world, workspace) = (World::open_to_all(None).await, Workspace::copied().await.unwrap());
         let producers = Service::ALL.map(|service| world.shop.pid(service).unwrap());
         let mut orders = completed(&world, 3).await;
 

@@ -21,8 +21,8 @@ pub static MIGRATIONS: LazyLock<Migrator> =
 pub async fn service(config: Config) -> anyhow::Result<Service> {
     let service = Service::start("analytics", &config.chassis, &MIGRATIONS).await?;
     let app = api::App { db: service.db() };
-    Ok(service
+    service
         .serve(api::routes(app))
         .consume(reactions::reactions())
-        .replayable(reactions::reactions(), store::PROJECTION))
+        .replayable(reactions::reactions(), store::PROJECTION, config.owner_database_url())
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use messaging::relay;
 use secrecy::SecretString;
 use telemetry::LogFormat;
@@ -19,6 +19,11 @@ pub struct Config {
     /// How many connections to it at most, beside those of the relay.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 10)]
     pub database_connections: u32,
+
+    /// Whether the service brings its tables up to date at its start, for which `DATABASE_URL` must name their owner. If not
+    /// it waits until `shop migrate` has, and never changes them.
+    #[arg(long, env = "MIGRATE", default_value_t = true, action = ArgAction::Set)]
+    pub migrate: bool,
 
     /// The NATS server or servers, comma-separated.
     #[arg(

@@ -125,6 +125,12 @@ pub const PROBLEMS: &[Problem] = &[
         "Replay analytics, which only counts.",
     ),
     problem(
+        "replay-needs-owner",
+        StatusCode::CONFLICT,
+        "A replay makes tables and exchanges them, and this service is not connected as their owner.",
+        "Give it `OWNER_DATABASE_URL`, or replay single orders, which needs no new tables.",
+    ),
+    problem(
         "replay-under-way",
         StatusCode::CONFLICT,
         "One replay at a time.",

@@ -16,6 +16,7 @@ use messaging::provision::Hears;
 use messaging::relay::{Relay, Standing};
 use messaging::replay::{Projection, Replays};
 use messaging::{Db, Decisions, Errand, Reactions, WorkingSet};
+use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -25,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use links::{broker, connect, migrate};
+use links::{broker, connect, migrate, migrated, owner};
 
 use crate::admin::Replay;
 use crate::admission::Admission;
@@ -66,13 +67,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// Connects to the database, brings its tables up to date, and connects to the broker.
+    /// Connects to the database, brings its tables up to date or waits until they are, and connects to the broker.
     pub async fn start(name: &'static str, config: &Config, migrations: &Migrator) -> Result<Self> {
         let telemetry = telemetry::start(name, config.log_format)?;
         let pool = connect(name, config).await?;
-        migrate(&pool, migrations)
-            .await
-            .context("cannot migrate the database")?;
+        match config.migrate {
+            true => migrate(&pool, migrations)
+                .await
+                .context("cannot migrate the database")?,
+            false => migrated(&pool, migrations).await?,
+        }
         Ok(Self {
             name,
             config: config.clone(),
@@ -121,19 +125,24 @@ impl Service {
         self.agreed_task(consumer)
     }
 
-    /// Offers to build once more what it has projected from what it heard.
-    #[must_use]
+    /// Offers to build once more what it has projected from what it heard; tables are made and exchanged by their owner,
+    /// which is the service itself if no other address is given.
     pub fn replayable<W: WorkingSet + Default + Sync>(
         self,
         reactions: Reactions<W>,
         projection: Projection<W>,
-    ) -> Self {
-        let (db, jetstream, shutdown) = (self.db.clone(), self.jetstream.clone(), self.shutdown.clone());
+        owner_url: Option<&SecretString>,
+    ) -> Result<Self> {
+        let db = match owner_url {
+            Some(url) => owner(url)?,
+            None => self.db.clone(),
+        };
+        let (jetstream, shutdown) = (self.jetstream.clone(), self.shutdown.clone());
         let replays = Replays::of(db, jetstream, reactions, projection, shutdown);
-        Self {
+        Ok(Self {
             replay: Replay::Offered(replays),
             ..self
-        }
+        })
     }
 
     /// Says what a replay would do once more; nobody can ask for one.

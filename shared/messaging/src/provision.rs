@@ -79,14 +79,12 @@ pub(crate) fn streams_heard<W: WorkingSet>(reactions: &Reactions<W>) -> Vec<&'st
 /// Creates every stream and the registry of contracts, or brings an existing one up to date.
 pub async fn streams(jetstream: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
     let events = Owner::ALL.map(|owner| stream_config(owner, settings.replicas));
-    for config in events.into_iter().chain([advisories(settings.replicas)]) {
+    let others = [advisories(settings.replicas), registry::bucket(settings.replicas)];
+    for config in events.into_iter().chain(others) {
         let name = config.name.clone();
         let provisioned = jetstream.create_or_update_stream(config).await;
         provisioned.with_context(|| format!("cannot provision the stream {name}"))?;
     }
-    let bucket = registry::bucket(settings.replicas);
-    let provisioned = jetstream.create_or_update_key_value(bucket).await;
-    provisioned.with_context(|| format!("cannot provision the bucket {}", registry::BUCKET))?;
     Ok(())
 }
 

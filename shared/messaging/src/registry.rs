@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::{self, kv, stream};
 use events::contract::{Conflict, Contract};
 
 /// The bucket; the provisioner creates it.
 pub const BUCKET: &str = "SCHEMAS";
 /// The only key in it.
-const KEY: &str = "contracts";
+pub const KEY: &str = "contracts";
 /// How many former states can be looked up: `nats kv history SCHEMAS contracts`.
 const HISTORY: i64 = 8;
 
@@ -29,15 +29,21 @@ pub enum Registered {
     Refused(Vec<Conflict>),
 }
 
-/// How the bucket is to be.
-pub(crate) fn bucket(replicas: usize) -> kv::Config {
-    kv::Config {
-        bucket: BUCKET.to_owned(),
-        description: "what the services send and expect".to_owned(),
-        history: HISTORY,
-        storage: jetstream::stream::StorageType::File,
+/// How the bucket is to be, which is a stream. Single messages are not shown as they are: whoever may write the key could
+/// have what it wrote, headers included, sent in answer to a subject that it may not tell anything on.
+pub(crate) fn bucket(replicas: usize) -> stream::Config {
+    stream::Config {
+        name: format!("KV_{BUCKET}"),
+        description: Some("what the services send and expect".to_owned()),
+        subjects: vec![format!("$KV.{BUCKET}.>")],
+        max_messages_per_subject: HISTORY,
+        storage: stream::StorageType::File,
+        discard: stream::DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: false,
         num_replicas: replicas,
-        ..kv::Config::default()
+        ..stream::Config::default()
     }
 }
 

@@ -109,6 +109,7 @@ type Run = dyn Fn(Plan, Watch, TraceContext) -> BoxFuture<'static, anyhow::Resul
 /// The replays of a service: one at a time.
 #[derive(Clone)]
 pub struct Replays {
+    db: Db,
     run: Arc<Run>,
     watch: Watch,
     shutdown: CancellationToken,
@@ -135,7 +136,7 @@ impl Replays {
         let hears = Hears::of(&reactions);
         let watch = Watch::of(&hears);
         let source = Arc::new(Source {
-            db,
+            db: db.clone(),
             jetstream,
             reactions,
             hears,
@@ -152,10 +153,19 @@ impl Replays {
             run.boxed()
         };
         Self {
+            db,
             run: Arc::new(run),
             watch,
             shutdown,
         }
+    }
+
+    /// Whether tables can be made and exchanged: only who owns them can.
+    pub async fn own_the_tables(&self) -> sqlx::Result<bool> {
+        let owned = sqlx::query_scalar!(
+            r#"select pg_has_role(relowner, 'usage') as "owned!" from pg_class where oid = 'public.inbox'::regclass"#
+        );
+        owned.fetch_one(self.db.pool()).await
     }
 
     /// Begins one in the background; false if one is under way.

@@ -13,7 +13,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use crate::roles::{create_role, run};
+use crate::roles::{self, create_role, run};
 use crate::{Nats, Place, Postgres, blocking};
 
 /// The role that owns the databases of tests.
@@ -34,7 +34,7 @@ pub async fn postgres() -> &'static Postgres {
 /// When it cannot be started, with the reason.
 pub async fn nats() -> &'static Nats {
     static SHARED: OnceLock<Result<Nats, String>> = OnceLock::new();
-    shared(&SHARED, || Nats::start_blocking(&Place::temporary(), "")).await
+    shared(&SHARED, || Nats::start_blocking(&Place::temporary(), "", &[])).await
 }
 
 /// A fresh database with these migrations, in the shared cluster.
@@ -114,7 +114,7 @@ async fn make_template(
 ) -> Result<()> {
     let draft = format!("draft_of_{template}");
     run(admin, format!("drop database if exists {draft} with (force)")).await?;
-    create_role(admin, OWNER).await?;
+    create_role(admin, OWNER, roles::OWNER).await?;
     run(admin, format!("create database {draft} owner {OWNER}")).await?;
     let pool = PgPoolOptions::new()
         .max_connections(1)

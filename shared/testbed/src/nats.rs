@@ -24,17 +24,22 @@ impl Nats {
 
     /// Starts a broker with more lines of configuration, for instance its users.
     pub async fn start_with(place: Place, configuration: &str) -> Result<Self> {
-        let more = configuration.to_owned();
-        blocking(move || Self::start_blocking(&place, &more)).await
+        Self::start_told(place, configuration, Vec::new()).await
     }
 
-    pub(crate) fn start_blocking(place: &Place, more: &str) -> Result<Self> {
+    /// The same with variables that the configuration refers to as `$NAME`.
+    pub async fn start_told(place: Place, configuration: &str, variables: Vec<(String, String)>) -> Result<Self> {
+        let more = configuration.to_owned();
+        blocking(move || Self::start_blocking(&place, &more, &variables)).await
+    }
+
+    pub(crate) fn start_blocking(place: &Place, more: &str, variables: &[(String, String)]) -> Result<Self> {
         let program = tools::nats_server()?;
         let mut attempts = 0;
         loop {
             let port = place.port.map_or_else(free_port, Ok)?;
             let monitor_port = free_port()?;
-            let supervisor = Supervisor::open(plan(place, &program)?)?;
+            let supervisor = Supervisor::open(plan(place, &program, variables)?)?;
             let configuration = configuration(supervisor.folder(), port, monitor_port);
             std::fs::write(supervisor.folder().join("nats.conf"), configuration + more)?;
             match supervisor.start() {
@@ -102,11 +107,12 @@ impl Nats {
     }
 }
 
-fn plan(place: &Place, program: &Path) -> Result<Plan> {
+fn plan(place: &Place, program: &Path, variables: &[(String, String)]) -> Result<Plan> {
+    let set = |(name, value): &(String, String)| (name.into(), Some(value.into()));
     Ok(Plan {
         name: "nats-server".into(),
         command: vec![program.into(), "-c".into(), "nats.conf".into()],
-        environment: Vec::new(),
+        environment: variables.iter().map(set).collect(),
         log: "server.log".into(),
         append: false,
         prepare: String::new(),

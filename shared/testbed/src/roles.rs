@@ -41,7 +41,7 @@ impl Postgres {
             .fetch_one(&mut admin)
             .await?;
         let quoted = quoted(name);
-        create_role(&mut admin, name).await?;
+        create_role(&mut admin, name, OWNER).await?;
         let change = match exists {
             true => format!("alter database {quoted} owner to {quoted}"),
             false => format!("create database {quoted} owner {quoted}"),
@@ -59,6 +59,35 @@ impl Postgres {
         Ok(())
     }
 
+    /// Creates a role that may log in and has nothing else, unless there is one of this name.
+    pub async fn create_role(&self, name: &str) -> Result<()> {
+        let mut admin = self.superuser("postgres").await?;
+        create_role(&mut admin, name, "login").await?;
+        admin.close().await?;
+        Ok(())
+    }
+
+    /// Lets a role read the log of the whole cluster, which the relay that follows the log needs, or not any more.
+    pub async fn let_replicate(&self, name: &str, may: bool) -> Result<()> {
+        let mut admin = self.superuser("postgres").await?;
+        let attribute = if may { "replication" } else { "noreplication" };
+        run(&mut admin, format!("alter role {} {attribute}", quoted(name))).await?;
+        admin.close().await?;
+        Ok(())
+    }
+
+    /// Lets nobody but superusers into the databases that a cluster is born with.
+    pub async fn lock_common_databases(&self) -> Result<()> {
+        let mut admin = self.superuser("postgres").await?;
+        run(
+            &mut admin,
+            "revoke all on database postgres, template1 from public".to_owned(),
+        )
+        .await?;
+        admin.close().await?;
+        Ok(())
+    }
+
     async fn superuser(&self, database: &str) -> Result<PgConnection> {
         Ok(PgConnectOptions::from_str(&self.socket_url(database))?
             .connect()
@@ -66,9 +95,12 @@ impl Postgres {
     }
 }
 
-/// Creates a role that may log in and replicate, which the relay that reads the log needs, unless there is one of this name.
-pub(crate) async fn create_role(admin: &mut PgConnection, name: &str) -> Result<()> {
-    let create = format!("create role {} login replication", quoted(name));
+/// What an owner may that is its own service: log in, and replicate, which the relay that reads the log needs.
+pub(crate) const OWNER: &str = "login replication";
+
+/// Creates a role with these attributes, unless there is one of this name.
+pub(crate) async fn create_role(admin: &mut PgConnection, name: &str, attributes: &str) -> Result<()> {
+    let create = format!("create role {} {attributes}", quoted(name));
     match run(admin, create).await {
         Err(error) if !is_there_already(&error) => Err(error).with_context(|| format!("cannot create the role {name}")),
         _ => Ok(()),

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use reqwest::Client;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::books::{Charge, Message};
 
@@ -22,10 +23,11 @@ const PAGE: u32 = 1_000;
 
 /// A connection to a broker that is there.
 pub(super) async fn jetstream(url: &str) -> Result<jetstream::Context> {
-    let client = async_nats::ConnectOptions::new()
+    let (options, servers) = messaging::broker::options(url)?;
+    let client = options
         .name("cargo shop audit")
         .connection_timeout(PATIENCE)
-        .connect(url)
+        .connect(servers)
         .await?;
     Ok(jetstream::new(client))
 }
@@ -45,6 +47,7 @@ async fn read_one(jetstream: &jetstream::Context, owner: Owner) -> Result<Vec<Me
         return Ok(read);
     }
     let config = OrderedConfig {
+        name: Some(format!("audit_{}", Uuid::now_v7().simple())),
         headers_only: true,
         ..OrderedConfig::default()
     };

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::customers::Log;
 use super::plan::Strike;
 use crate::audit::{Line, Report, Scope, Verdict};
-use crate::shop::{Service, Shop};
+use crate::shop::{self, OPERATOR, Service, Shop};
 
 /// What came of a run.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl Outcome {
                        from timeline t join orders o on o.id = t.order_id
                        where t.event_type in ('OrderCompleted', 'OrderCancelled')";
         self.slowest = sqlx::query_scalar(slowest).fetch_one(&order).await?;
-        let jetstream = async_nats::jetstream::new(async_nats::connect(shop.nats().url()).await?);
+        let jetstream = shop::jetstream(&shop.nats_url(OPERATOR)).await?;
         for service in Service::ALL {
             let pool = pool(shop, service).await?;
             let handled: i64 = sqlx::query_scalar("select count(*) from inbox")

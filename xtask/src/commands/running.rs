@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Local};
 use serde::{Deserialize, Serialize};
 use trace_viewer::Viewer;
-use xtask::shop::{Service, Shop};
+use xtask::shop::{OPERATOR, PROVISIONER, Service, Shop};
 
 use crate::workspace::root;
 
@@ -27,7 +28,10 @@ pub(super) struct Running {
     pub(super) gateway_url: String,
     pub(super) gateway_pid: Option<u32>,
     pub(super) viewer_url: Option<String>,
+    /// The broker for who looks.
     pub(super) nats_url: String,
+    /// The same for who provisions.
+    pub(super) provisioner_url: String,
     pub(super) nats_pid: Option<u32>,
     pub(super) postgres_pid: Option<u32>,
 }
@@ -57,7 +61,8 @@ impl Running {
             gateway_url: shop.gateway_url(),
             gateway_pid: shop.gateway_pid(),
             viewer_url: viewer.map(|viewer| format!("http://{}", viewer.http_addr())),
-            nats_url: shop.nats().url(),
+            nats_url: shop.nats_url(OPERATOR),
+            provisioner_url: shop.nats_url(PROVISIONER),
             nats_pid: shop.nats().pid(),
             postgres_pid: shop.postgres().pid(),
         }
@@ -119,8 +124,15 @@ impl Running {
     /// Writes itself down for other processes, whole or not at all.
     pub(super) fn write(&self) -> Result<()> {
         let draft = file()?.with_extension("json.new");
-        fs::write(&draft, serde_json::to_vec_pretty(self)?)?;
-        Ok(fs::rename(draft, file()?)?)
+        // It holds passwords.
+        let mut file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        Ok(fs::rename(draft, self::file()?)?)
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::running::Running;
 use crate::workspace::root;
+use xtask::shop;
 
 /// Where the schemas are committed.
 const FOLDER: &str = "shared/events/schemas";
@@ -182,10 +183,7 @@ impl Broker {
             Some(url) => url,
             None => Running::find()?.nats_url,
         };
-        let client = async_nats::connect(&url).await;
-        Ok(jetstream::new(
-            client.with_context(|| format!("no broker answers at {url}"))?,
-        ))
+        shop::jetstream(&url).await
     }
 }
 

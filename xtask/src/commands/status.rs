@@ -111,6 +111,12 @@ async fn get(client: &Client, service: &RunningService, path: &str) -> Option<Va
     answer.json().await.ok()
 }
 
+/// Without user and password.
+fn address(url: &str) -> String {
+    url.rsplit_once('@')
+        .map_or_else(|| url.to_owned(), |(_, host)| format!("nats://{host}"))
+}
+
 fn others(running: &Running) -> Vec<Row> {
     let row = |name: &str, address: &str, memory: Option<u64>| Row {
         name: name.into(),
@@ -123,7 +129,7 @@ fn others(running: &Running) -> Vec<Row> {
     let of = |pid: Option<u32>| pid.and_then(memory_of_family);
     let mut others = vec![
         row("sandbox-gateway", &running.gateway_url, of(running.gateway_pid)),
-        row("nats-server", &running.nats_url, of(running.nats_pid)),
+        row("nats-server", &address(&running.nats_url), of(running.nats_pid)),
         row("PostgreSQL", "", of(running.postgres_pid)),
     ];
     if let Some(viewer) = &running.viewer_url {

@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Builds and runs with optimisations, as in production.
     #[arg(long)]
     release: bool,
+    /// Lets everybody into the broker, and services own their databases: to start another service beside them by hand.
+    #[arg(long)]
+    open: bool,
     /// Leaves an empty catalogue empty.
     #[arg(long)]
     no_seed: bool,
@@ -90,6 +93,7 @@ async fn start(options: &Options) -> Result<(Shop, Option<Viewer>)> {
         otlp: exporting.or_else(|| viewer.as_ref().map(|viewer| format!("http://{}", viewer.otlp_addr()))),
         binaries: Some(binaries),
         durability: Durability::Real,
+        secured: !options.open,
         seed: !options.no_seed,
         progress: |step| println!("{step}"),
         ..ShopOptions::default()

@@ -32,10 +32,14 @@ impl Launch<'_> {
             .env("NATS_URL", shop.own_nats_url(service))
             .env("HTTP_ADDR", self.addresses.http(service))
             .env("ADMIN_ADDR", self.addresses.admin(service));
+        if self.options.secured {
+            command.env("MIGRATE", "false");
+        }
         match service {
             Service::Order => command.env("INVENTORY_URL", shop.url(Service::Inventory)),
             Service::Payment => command.env("GATEWAY_URL", shop.gateway_url()),
             Service::Email => command.env("MAIL_DIR", shop.mail_dir()),
+            Service::Analytics => command.env("OWNER_DATABASE_URL", shop.owner_database_url(service)),
             _ => &mut command,
         };
         match &self.options.otlp {

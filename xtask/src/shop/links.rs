@@ -38,20 +38,42 @@ impl Shop {
         self.links.as_ref().context("this shop was started without proxies")
     }
 
-    /// The address under which the service itself knows its database, as the role that owns it and nothing else.
+    /// The address under which the service itself knows its database, as a role that has nothing else.
     pub fn own_database_url(&self, service: Service) -> String {
-        let name = service.database();
-        match self.database_link(service) {
-            Ok(link) => format!("postgres://{name}@{}/{name}", link.address()),
-            Err(_) => self.postgres().socket_url_as(&name, &name),
+        match self.options.secured {
+            true => self.database_url_as(service, &service.application()),
+            false => self.owner_database_url(service),
         }
     }
 
-    /// The address under which the service itself knows the broker.
-    pub(super) fn own_nats_url(&self, service: Service) -> String {
-        match self.broker_link(service) {
-            Ok(link) => format!("nats://{}", link.address()),
-            Err(_) => self.nats().url(),
+    /// The same as the role that owns the database.
+    pub fn owner_database_url(&self, service: Service) -> String {
+        self.database_url_as(service, &service.database())
+    }
+
+    fn database_url_as(&self, service: Service, role: &str) -> String {
+        let name = service.database();
+        match self.database_link(service) {
+            Ok(link) => format!("postgres://{role}@{}/{name}", link.address()),
+            Err(_) => self.postgres().socket_url_as(role, &name),
         }
+    }
+
+    /// The address under which the service itself knows the broker, as the user of its name.
+    pub fn own_nats_url(&self, service: Service) -> String {
+        let address = match self.broker_link(service) {
+            Ok(link) => link.address().to_string(),
+            Err(_) => self.broker_address(),
+        };
+        self.keys.url(&address, service.name())
+    }
+
+    /// The address of the broker for somebody: [`PROVISIONER`](super::PROVISIONER), [`OPERATOR`](super::OPERATOR), a service.
+    pub fn nats_url(&self, user: &str) -> String {
+        self.keys.url(&self.broker_address(), user)
+    }
+
+    fn broker_address(&self) -> String {
+        format!("127.0.0.1:{}", self.nats().port())
     }
 }

@@ -30,6 +30,11 @@ pub struct ShopOptions {
     pub provision: messaging::provision::Settings,
     /// Whether services reach their servers through proxies that can be made to fail.
     pub proxied: bool,
+    /// Whether everybody has the rights that it needs and no others: users at the broker, and roles that own no tables. If
+    /// not, the broker lets everybody in, and a service owns its database.
+    pub secured: bool,
+    /// Whether the broker knows a user [`FORGER`] who may do anything, for tests that play somebody else.
+    pub forger: bool,
     /// Whether an empty catalogue is filled.
     pub seed: bool,
     /// Told each step before it is taken.
@@ -50,9 +55,24 @@ impl Default for ShopOptions {
             durability: Durability::Test,
             provision: messaging::provision::Settings::default(),
             proxied: false,
+            secured: true,
+            forger: false,
             seed: true,
             progress: |_| {},
         }
+    }
+}
+
+/// A user who may do anything at the broker of a shop that was asked for one.
+pub const FORGER: &str = "forger";
+
+impl ShopOptions {
+    /// Whether a service is configured to read the log of its database.
+    pub(super) fn follows_the_log(&self, service: Service) -> bool {
+        let of_relay = |(of, name, _): &&(Service, String, String)| *of == service && name == "RELAY";
+        let told = self.env.iter().rfind(of_relay).map(|(.., kind)| kind.clone());
+        told.or_else(|| std::env::var("RELAY").ok())
+            .is_some_and(|kind| kind == "cdc")
     }
 }
 

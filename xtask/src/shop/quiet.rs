@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use events::Owner;
 use serde_json::Value;
 
-use super::{LOOK, Service, Shop, provision};
+use super::{LOOK, OPERATOR, Service, Shop, broker};
 
 impl Shop {
     /// Waits until no event waits in an outbox or a stream, and none came meanwhile.
@@ -15,7 +15,7 @@ impl Shop {
     /// What a service will do later of its own accord (a delivery, a deadline) does not count.
     pub async fn drained(&self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
-        let jetstream = provision::jetstream(&self.nats.url()).await?;
+        let jetstream = broker::jetstream(&self.nats_url(OPERATOR)).await?;
         let mut before = None;
         loop {
             // An event that moved while it was looked for has made a stream longer.

@@ -1,8 +1,9 @@
 //! What a new shop has on its shelves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
 use super::{Service, Shop};
@@ -11,6 +12,9 @@ const CURRENCY: &str = "EUR";
 /// Pieces of each.
 const STOCK: i64 = 1_000;
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
+/// How long inventory may take to appear, for a container that starts beside it.
+const APPEARS_WITHIN: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Sku, name, price of one piece in cents.
 const PRODUCTS: [(&str, &str, i64); 20] = [
@@ -36,19 +40,13 @@ const PRODUCTS: [(&str, &str, i64); 20] = [
     ("KETTLE", "Gooseneck kettle with thermometer, 1 l", 6_990),
 ];
 
-/// Lists the products and puts them on the shelves, unless something is listed already.
-///
-/// Returns once the order service has heard of them: it can do without inventory from the beginning.
-pub(super) async fn seed(shop: &Shop, progress: fn(&str)) -> Result<()> {
-    let client = &shop.client;
-    let products = format!("{}/v1/products", shop.url(Service::Inventory));
-    let first = client.get(&products).query(&[("limit", "1")]).send().await?;
-    let page: Value = first.error_for_status()?.json().await?;
-    let listed = page["items"].as_array().context("inventory lists no items")?;
-    if !listed.is_empty() {
-        return Ok(());
+/// Lists the products and puts them on the shelves, unless something is listed already; returns how many were. An
+/// inventory that is not there yet is waited for.
+pub async fn seed(client: &Client, inventory_url: &str) -> Result<usize> {
+    let products = format!("{inventory_url}/v1/products");
+    if is_listed(client, &products).await? {
+        return Ok(0);
     }
-    progress("Filling the shelves.");
     for (sku, name, price) in PRODUCTS {
         let product = format!("{products}/{sku}");
         let description = json!({ "name": name, "price": price, "currency": CURRENCY });
@@ -56,7 +54,33 @@ pub(super) async fn seed(shop: &Shop, progress: fn(&str)) -> Result<()> {
         let delivery = json!({ "delta": STOCK, "reason": "opening stock" });
         accepted(client.post(format!("{product}/stock")).json(&delivery), sku).await?;
     }
-    shop.drained(HEARD_WITHIN).await
+    Ok(PRODUCTS.len())
+}
+
+async fn is_listed(client: &Client, products: &str) -> Result<bool> {
+    let deadline = Instant::now() + APPEARS_WITHIN;
+    let page: Value = loop {
+        let asked = client.get(products).query(&[("limit", "1")]).send().await;
+        match asked.and_then(Response::error_for_status) {
+            Ok(first) => break first.json().await?,
+            Err(error) if Instant::now() > deadline => return Err(error).context("inventory does not answer"),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    };
+    let listed = page["items"].as_array().context("inventory lists no items")?;
+    Ok(!listed.is_empty())
+}
+
+impl Shop {
+    /// Fills an empty catalogue, and returns once the order service has heard of it: it can do without inventory from the
+    /// beginning.
+    pub(super) async fn fill_shelves(&self) -> Result<()> {
+        (self.options.progress)("Filling the shelves.");
+        match seed(&self.client, &self.url(Service::Inventory)).await? {
+            0 => Ok(()),
+            _ => self.drained(HEARD_WITHIN).await,
+        }
+    }
 }
 
 async fn accepted(request: reqwest::RequestBuilder, sku: &str) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use messaging::provision::Hears;
+use sqlx::migrate::Migrator;
 
 /// Everything that this workspace knows of a service, a line each.
 macro_rules! services {
@@ -29,6 +30,13 @@ macro_rules! services {
             pub fn port(self) -> u16 {
                 match self {
                     $(Self::$service => $port,)*
+                }
+            }
+
+            /// The tables that it knows.
+            pub(super) fn migrations(self) -> &'static Migrator {
+                match self {
+                    $(Self::$service => &$name::MIGRATIONS,)*
                 }
             }
 
@@ -64,9 +72,14 @@ impl Service {
         self.port() + 1_000
     }
 
-    /// The name of its database.
+    /// The name of its database, and of the role that owns it.
     pub fn database(self) -> String {
         format!("shop_{self}")
+    }
+
+    /// The role that it is in its database where that belongs to another one.
+    pub fn application(self) -> String {
+        format!("{}_app", self.database())
     }
 }
 

@@ -45,6 +45,10 @@ async fn start(State(admin): State<Admin>, request: Request) -> Result<(StatusCo
         let field = FieldError::new("order", "is one order, or there is a period, not both");
         return Err(ApiError::invalid(vec![field]));
     }
+    if plan.order.is_none() && !replays.own_the_tables().await? {
+        let detail = "the role of this service does not own its tables: OWNER_DATABASE_URL names the one that does";
+        return Err(ApiError::conflict("replay-needs-owner", detail));
+    }
     if !replays.start(plan) {
         return Err(ApiError::conflict(
             "replay-under-way",

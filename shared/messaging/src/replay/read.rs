@@ -10,6 +10,7 @@ use async_nats::jetstream::{self, Message};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use futures_util::stream::{SelectAll, Stream, StreamExt, select_all};
+use uuid::Uuid;
 
 use super::report::{Progress, Watch};
 use crate::provision::Hears;
@@ -45,6 +46,8 @@ impl Streams {
                 truncated.push(stream);
             }
             let config = OrderedConfig {
+                // Whoever may make no durable must say how it is called.
+                name: Some(format!("{}_replay_{}", hears.service, Uuid::now_v7().simple())),
                 filter_subjects: subjects.clone(),
                 deliver_policy: since.map_or(DeliverPolicy::All, |since| DeliverPolicy::ByStartTime {
                     start_time: since,
