@@ -8,16 +8,16 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-pub struct Guest {
-    pub client: Client,
-    pub jetstream: jetstream::Context,
+pub(super) struct Guest {
+    pub(super) client: Client,
+    pub(super) jetstream: jetstream::Context,
     /// What the broker says without being asked.
     said: UnboundedReceiver<String>,
 }
 
 impl Guest {
     /// Connects with the user's own password.
-    pub async fn of(world: &World, user: &str) -> Result<Self> {
+    pub(super) async fn of(world: &World, user: &str) -> Result<Self> {
         let (options, servers) = messaging::broker::options(&world.shop.nats_url(user))?;
         let (saying, said) = unbounded_channel();
         let options = options.event_callback(move |event| {
@@ -38,14 +38,14 @@ impl Guest {
 
     /// Publishes there, and awaits the broker's refusal of exactly that.
     #[allow(clippy::disallowed_methods, reason = "it is what must not be done")]
-    pub async fn is_refused(&mut self, subject: &str) -> Result<()> {
+    pub(super) async fn is_refused(&mut self, subject: &str) -> Result<()> {
         self.client.publish(subject.to_owned(), "{}".into()).await?;
         self.refusal(&format!("Permissions Violation for Publish to \"{subject}\""))
             .await
     }
 
     /// Subscribes there, and awaits the broker's refusal of exactly that.
-    pub async fn is_refused_to_listen(&mut self, subject: &str) -> Result<()> {
+    pub(super) async fn is_refused_to_listen(&mut self, subject: &str) -> Result<()> {
         let _listening = self.client.subscribe(subject.to_owned()).await?;
         self.refusal(&format!("Permissions Violation for Subscription to \"{subject}\""))
             .await
@@ -61,7 +61,7 @@ impl Guest {
 
     /// Asks and is answered, whatever the answer is.
     #[allow(clippy::disallowed_methods, reason = "a user's rights are looked at from outside")]
-    pub async fn asks(&self, subject: &str, payload: &Value) -> Result<Message> {
+    pub(super) async fn asks(&self, subject: &str, payload: &Value) -> Result<Message> {
         let request = Request::new()
             .payload(payload.to_string().into())
             .timeout(Some(PATIENCE));
@@ -70,7 +70,7 @@ impl Guest {
     }
 
     /// Asks JetStream, which answers with an error of its own.
-    pub async fn is_told_no(&self, request: &str, payload: &Value) -> Result<()> {
+    pub(super) async fn is_told_no(&self, request: &str, payload: &Value) -> Result<()> {
         let answer = self.asks(&format!("$JS.API.{request}"), payload).await?;
         match serde_json::from_slice::<Response<Value>>(&answer.payload)? {
             Response::Err { .. } => Ok(()),
