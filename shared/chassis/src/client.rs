@@ -1,10 +1,12 @@
 //! HTTP requests to others: each is a client span, and carries its trace context.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Client, Request, Response};
 use tracing::Instrument;
+
+use crate::durations;
 
 /// A client whose connections are kept; each request still needs its own budget.
 pub fn client(connect_within: Duration) -> reqwest::Result<Client> {
@@ -17,6 +19,7 @@ pub fn client(connect_within: Duration) -> reqwest::Result<Client> {
 /// Sends a request as a child of the current span; `peer` and `route` name it, never the full URL.
 pub async fn send(client: &Client, mut request: Request, peer: &str, route: &str) -> reqwest::Result<Response> {
     let method = request.method().clone();
+    let asked = method.clone();
     let span = tracing::info_span!(
         "call",
         otel.name = format!("{method} {peer} {route}"),
@@ -39,7 +42,10 @@ pub async fn send(client: &Client, mut request: Request, peer: &str, route: &str
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
+        let begun = Instant::now();
         let outcome = client.execute(request).await;
+        let status = outcome.as_ref().ok().map(Response::status);
+        durations::made(&asked, peer, status, begun.elapsed());
         match &outcome {
             Ok(response) => {
                 tracing::Span::current().record("http.response.status_code", response.status().as_u16());

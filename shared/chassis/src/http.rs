@@ -1,6 +1,6 @@
 //! What wraps every route: the server span, problem documents, limits, and no panic that escapes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -16,7 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument;
 
 use crate::serve::Limits;
-use crate::{ApiError, FieldError, problems};
+use crate::{ApiError, FieldError, durations, problems};
 
 /// The largest body that is read.
 const LARGEST_BODY: usize = 64 << 10;
@@ -119,6 +119,7 @@ async fn traced(request: Request, next: Next) -> Response {
         http.response.status_code = tracing::field::Empty,
     );
     telemetry::follow(&span, &caller(request.headers()));
+    let begun = Instant::now();
     let answered = async {
         let response = next.run(request).await;
         let status = response.status();
@@ -126,6 +127,7 @@ async fn traced(request: Request, next: Next) -> Response {
         if status.is_server_error() {
             tracing::Span::current().record("otel.status_code", "ERROR");
         }
+        durations::answered(&method, &route, status, begun.elapsed());
         finish(response, &path, &telemetry::current().trace_id())
     };
     answered.instrument(span).await

@@ -33,6 +33,7 @@ pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry> {
 
     let reader = opentelemetry_prometheus::exporter()
         .with_registry(metrics::registry().clone())
+        .scope_info_enabled(false)
         .build()?;
     global::set_meter_provider(
         SdkMeterProvider::builder()

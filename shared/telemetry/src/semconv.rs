@@ -30,5 +30,9 @@ pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
 pub const HTTP_ROUTE: &str = "http.route";
 /// The answer's status.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+/// Who is asked.
+pub const SERVER_ADDRESS: &str = "server.address";
+/// `idle` or `used`.
+pub const DB_CONNECTION_STATE: &str = "db.client.connection.state";
 /// A failure in one of a few words.
 pub const ERROR_TYPE: &str = "error.type";
