@@ -91,7 +91,10 @@ pub async fn measure_sagas(db: Db, patience: Patience, shutdown: CancellationTok
     let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
     let (open, stuck) = (
         gauge("shop.sagas.open", "Orders that still wait for something, by state"),
-        gauge("shop.sagas.stuck", "Of these, orders that need attention"),
+        gauge(
+            "shop.sagas.stuck",
+            "Orders that stand still and need attention, by state",
+        ),
     );
     let mut known_stuck = 0;
     let mut clock = tokio::time::interval(COUNT_EVERY);

@@ -63,9 +63,13 @@ impl Admission {
     pub async fn measure(self, db: Db, shutdown: CancellationToken) {
         let meter = telemetry::metrics::meter();
         let age = meter.f64_gauge("shop.outbox.age").with_unit("s");
-        let age = age.with_description("Age of the oldest event that is not published").build();
+        let age = age
+            .with_description("Age of the oldest event that is not published")
+            .build();
         let depth = meter.i64_gauge("shop.outbox.depth");
-        let depth = depth.with_description("Events that are not published, counted up to 10,000").build();
+        let depth = depth
+            .with_description("Events that are not published, counted up to 10,000")
+            .build();
         let mut clock = tokio::time::interval(MEASURE);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

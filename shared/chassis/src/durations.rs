@@ -1,7 +1,7 @@
 //! How long requests take: those that are answered here, and those that are made of others.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use opentelemetry::KeyValue;
@@ -34,18 +34,21 @@ fn requests() -> &'static Requests {
     })
 }
 
-/// Methods are whatever clients send; those that no route takes are one.
+/// A method that HTTP does not know.
+pub(crate) const OTHER: &str = "_OTHER";
+
+/// Methods are whatever clients send; those that HTTP does not know are one.
 pub(crate) fn known(method: &Method) -> &'static str {
     const METHODS: [&str; 9] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
     ];
-    METHODS.into_iter().find(|known| *known == method).unwrap_or("_OTHER")
+    METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER)
 }
 
 /// A request was answered; one that no route takes has none.
-pub(crate) fn answered(method: &Method, route: &str, status: StatusCode, took: Duration) {
+pub(crate) fn answered(method: &'static str, route: &str, status: StatusCode, took: Duration) {
     let mut labels = vec![
-        KeyValue::new(semconv::HTTP_REQUEST_METHOD, known(method)),
+        KeyValue::new(semconv::HTTP_REQUEST_METHOD, method),
         KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())),
     ];
     if !route.is_empty() {
@@ -54,15 +57,46 @@ pub(crate) fn answered(method: &Method, route: &str, status: StatusCode, took: D
     requests().answered.record(took.as_secs_f64(), &labels);
 }
 
-/// A request to a peer was answered, or was not.
-pub(crate) fn made(method: &Method, peer: &str, status: Option<StatusCode>, took: Duration) {
-    let mut labels = vec![
-        KeyValue::new(semconv::HTTP_REQUEST_METHOD, known(method)),
-        KeyValue::new(semconv::SERVER_ADDRESS, peer.to_owned()),
-    ];
-    labels.push(match status {
-        Some(status) => KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())),
-        None => KeyValue::new(semconv::ERROR_TYPE, "unanswered"),
-    });
-    requests().made.record(took.as_secs_f64(), &labels);
+/// A request to a peer, which is measured when it ends, however that comes: whoever asks may lose patience.
+pub(crate) struct Asked<'a> {
+    method: Method,
+    peer: &'a str,
+    server: (String, i64),
+    begun: Instant,
+    answer: Option<StatusCode>,
+}
+
+impl<'a> Asked<'a> {
+    /// It begins now.
+    pub(crate) fn now(method: Method, peer: &'a str, server: (String, i64)) -> Self {
+        Self {
+            method,
+            peer,
+            server,
+            begun: Instant::now(),
+            answer: None,
+        }
+    }
+
+    /// It was answered.
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        self.answer = Some(status);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let outcome = match self.answer {
+            Some(status) => KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())),
+            None => KeyValue::new(semconv::ERROR_TYPE, "unanswered"),
+        };
+        let labels = [
+            KeyValue::new(semconv::HTTP_REQUEST_METHOD, known(&self.method)),
+            KeyValue::new(semconv::SERVER_ADDRESS, self.server.0.clone()),
+            KeyValue::new(semconv::SERVER_PORT, self.server.1),
+            KeyValue::new("peer", self.peer.to_owned()),
+            outcome,
+        ];
+        requests().made.record(self.begun.elapsed().as_secs_f64(), &labels);
+    }
 }

@@ -108,15 +108,16 @@ async fn traced(request: Request, next: Next) -> Response {
         .map_or("", MatchedPath::as_str)
         .to_owned();
     let path = request.uri().path().to_owned();
-    let method = request.method().clone();
+    let known = durations::known(request.method());
     let span = tracing::info_span!(
         "request",
-        otel.name = format!("{method} {route}"),
+        otel.name = named(known, &route),
         otel.kind = "server",
         otel.status_code = tracing::field::Empty,
-        http.request.method = %method,
-        http.route = route,
+        http.request.method = known,
+        http.route = (!route.is_empty()).then_some(route.as_str()),
         http.response.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
     );
     telemetry::follow(&span, &caller(request.headers()));
     let begun = Instant::now();
@@ -126,11 +127,18 @@ async fn traced(request: Request, next: Next) -> Response {
         tracing::Span::current().record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
             tracing::Span::current().record("otel.status_code", "ERROR");
+            tracing::Span::current().record("error.type", status.as_str());
         }
-        durations::answered(&method, &route, status, begun.elapsed());
+        durations::answered(known, &route, status, begun.elapsed());
         finish(response, &path, &telemetry::current().trace_id())
     };
     answered.instrument(span).await
+}
+
+/// By method and route, never by what a client has made up.
+fn named(method: &'static str, route: &str) -> String {
+    let method = if method == durations::OTHER { "HTTP" } else { method };
+    format!("{method} {route}").trim_end().to_owned()
 }
 
 /// Exactly one `traceparent` counts; several `tracestate` headers are one list.

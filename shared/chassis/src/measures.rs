@@ -50,9 +50,16 @@ impl Instruments {
                 "shop.consumer.unacknowledged",
                 "Events of a stream that were delivered, and neither handled nor given up",
             ),
-            open: open.with_description("Dead letters that are open: dead ones, and those that wait behind them").build(),
-            slot_lag: slot_lag.with_description("What the replication slot holds back of the log; 0 without a slot").build(),
-            connections: count("db.client.connection.count", "Connections to the database in the pool, by state"),
+            open: open
+                .with_description("Dead letters that are open: dead ones, and those that wait behind them")
+                .build(),
+            slot_lag: slot_lag
+                .with_description("What the replication slot holds back of the log; 0 without a slot")
+                .build(),
+            connections: count(
+                "db.client.connection.count",
+                "Connections to the database in the pool, by state",
+            ),
             most_connections: count("db.client.connection.max", "How many connections the pool may have"),
         }
     }
@@ -89,7 +96,10 @@ impl Measures {
     async fn of_broker(&self, instruments: &Instruments) {
         // A client may say that it is connected and be wrong: only an answer proves it.
         let answered = match &self.hears {
-            Some(hears) => timeout(WITHIN, status::lags(&self.jetstream, hears)).await.ok().and_then(Result::ok),
+            Some(hears) => timeout(WITHIN, status::lags(&self.jetstream, hears))
+                .await
+                .ok()
+                .and_then(Result::ok),
             None => (self.jetstream.client().connection_state() == State::Connected).then(Vec::new),
         };
         instruments.connected.record(answered.is_some().into(), &[]);

@@ -43,18 +43,30 @@ pub(crate) fn messaging() -> &'static Messaging {
                 &SECONDS,
             ),
             consumed: counter("messaging.client.consumed.messages", "Deliveries that were committed"),
-            redelivered: counter("shop.messages.redelivered", "Of these, deliveries that were not the first of their event"),
-            duplicates: counter("shop.messages.duplicates", "Of these, events the inbox knew already"),
-            dead_letters: counter("shop.dead_letters", "Of these, events that became dead letters"),
+            redelivered: counter(
+                "shop.messages.redelivered",
+                "Deliveries that were not the first of their event",
+            ),
+            duplicates: counter(
+                "shop.messages.duplicates",
+                "Deliveries of events that the inbox knew already",
+            ),
+            dead_letters: counter("shop.dead_letters", "Events that became dead letters"),
             process_seconds: telemetry::metrics::seconds(
                 "messaging.process.duration",
                 "How long an event took from the start of its batch to the commit",
                 &SECONDS,
             ),
             relay_failures: counter("shop.relay.failures", "Sessions of the relay that ended with a failure"),
-            republished: counter("shop.relay.republished", "Events the broker had forgotten, told once more"),
+            republished: counter(
+                "shop.relay.republished",
+                "Events the broker had forgotten, told once more",
+            ),
             relay_streams: counter("shop.relay.streams", "How often reading the log began"),
-            relay_fallbacks: counter("shop.relay.fallbacks", "How often the log could not be read, so that the outbox is polled"),
+            relay_fallbacks: counter(
+                "shop.relay.fallbacks",
+                "How often the log could not be read, so that the outbox is polled",
+            ),
         }
     })
 }

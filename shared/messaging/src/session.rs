@@ -111,7 +111,9 @@ pub struct Tx {
 
 impl fmt::Debug for Tx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Tx")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 

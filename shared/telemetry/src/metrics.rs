@@ -20,7 +20,8 @@ pub fn meter() -> Meter {
 
 /// How long something takes; the boundaries are those of its buckets, in seconds.
 pub fn seconds(name: &'static str, description: &'static str, boundaries: &[f64]) -> Histogram<f64> {
-    let histogram = meter().f64_histogram(name).with_description(description).with_unit("s");
+    let meter = meter();
+    let histogram = meter.f64_histogram(name).with_description(description).with_unit("s");
     histogram.with_boundaries(boundaries.to_vec()).build()
 }
 

@@ -103,7 +103,10 @@ pub async fn measure_refunds(db: Db, shutdown: CancellationToken) {
     let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
     let (due, refused) = (
         gauge("shop.refunds.due", "Refunds of returns that are still to be made"),
-        gauge("shop.refunds.refused", "Refunds of returns that the gateway refuses for good"),
+        gauge(
+            "shop.refunds.refused",
+            "Refunds of returns that the gateway refuses for good",
+        ),
     );
     let mut clock = tokio::time::interval(COUNT_EVERY);
     while shutdown.run_until_cancelled(clock.tick()).await.is_some() {
