@@ -35,17 +35,22 @@ impl World {
 
     /// Makes the broker deliver again so soon what a dead process has not acknowledged.
     pub async fn redeliver_after(&self, ack_wait: Duration) -> anyhow::Result<()> {
-        let jetstream = self.jetstream().await?;
         for service in Service::ALL {
             for stream in service.hears().subjects.keys() {
-                let durable: Consumer<pull::Config> =
-                    jetstream.get_consumer_from_stream(service.name(), *stream).await?;
-                let mut config = pull::Config::try_from_consumer_config(durable.cached_info().config.clone())
-                    .map_err(|error| anyhow::anyhow!("{error}"))?;
-                config.ack_wait = ack_wait;
-                jetstream.create_consumer_on_stream(config, *stream).await?;
+                self.redeliver_to(service, stream, ack_wait).await?;
             }
         }
+        Ok(())
+    }
+
+    /// The same for what one service hears of one stream.
+    pub async fn redeliver_to(&self, service: Service, stream: &str, ack_wait: Duration) -> anyhow::Result<()> {
+        let jetstream = self.jetstream().await?;
+        let durable: Consumer<pull::Config> = jetstream.get_consumer_from_stream(service.name(), stream).await?;
+        let mut config = pull::Config::try_from_consumer_config(durable.cached_info().config.clone())
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        config.ack_wait = ack_wait;
+        jetstream.create_consumer_on_stream(config, stream).await?;
         Ok(())
     }
 

@@ -1,5 +1,9 @@
 //! One order is one trace, for every chain.
 
+mod golden;
+mod sampling;
+mod shape;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use e2e_tests::{PATIENCE, Service, Wish, World, listeners, run};

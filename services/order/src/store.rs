@@ -1,6 +1,7 @@
 //! The only SQL of the order service: a batch's working set, and the queries of the API.
 
 mod answers;
+mod durations;
 mod save;
 mod states;
 
@@ -79,6 +80,7 @@ impl WorkingSet for Orders {
         self.orders.values_mut().for_each(Order::note_state);
         save::save_orders(tx, &self.orders).await?;
         states::save_states(tx, &self.orders).await?;
+        durations::measure_ends(tx, &self.orders, self.now);
         save::save_timeline(tx, &self.orders, journal).await?;
         save::save_answers(tx, &self.answers).await?;
         save::save_catalogue(tx, &self.offers).await

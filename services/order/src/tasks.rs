@@ -88,9 +88,13 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Shows how many sagas are under way in each state, and how many of them need a human, until shutdown.
 pub async fn measure_sagas(db: Db, patience: Patience, shutdown: CancellationToken) {
     let meter = telemetry::metrics::meter();
+    let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
     let (open, stuck) = (
-        meter.u64_gauge("shop.sagas.open").build(),
-        meter.u64_gauge("shop.sagas.stuck").build(),
+        gauge("shop.sagas.open", "Orders that still wait for something, by state"),
+        gauge(
+            "shop.sagas.stuck",
+            "Orders that stand still and need attention, by state",
+        ),
     );
     let mut known_stuck = 0;
     let mut clock = tokio::time::interval(COUNT_EVERY);

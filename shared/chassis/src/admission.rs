@@ -62,8 +62,14 @@ impl Admission {
     /// Measures the outbox once a second, for the guard and for `/metrics`.
     pub async fn measure(self, db: Db, shutdown: CancellationToken) {
         let meter = telemetry::metrics::meter();
-        let age = meter.f64_gauge("shop.outbox.age").with_unit("s").build();
-        let depth = meter.i64_gauge("shop.outbox.depth").build();
+        let age = meter.f64_gauge("shop.outbox.age").with_unit("s");
+        let age = age
+            .with_description("Age of the oldest event that is not published")
+            .build();
+        let depth = meter.i64_gauge("shop.outbox.depth");
+        let depth = depth
+            .with_description("Events that are not published, counted up to 10,000")
+            .build();
         let mut clock = tokio::time::interval(MEASURE);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

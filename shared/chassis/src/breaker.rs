@@ -62,7 +62,10 @@ impl Breaker {
         let breaker = Self {
             peer,
             state: Mutex::default(),
-            open: telemetry::metrics::meter().u64_gauge("shop.breaker.open").build(),
+            open: telemetry::metrics::meter()
+                .u64_gauge("shop.breaker.open")
+                .with_description("1 while a peer is taken to be away and only probed, else 0")
+                .build(),
         };
         breaker.show(0);
         breaker

@@ -1,6 +1,6 @@
 //! What wraps every route: the server span, problem documents, limits, and no panic that escapes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -16,7 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument;
 
 use crate::serve::Limits;
-use crate::{ApiError, FieldError, problems};
+use crate::{ApiError, FieldError, durations, problems};
 
 /// The largest body that is read.
 const LARGEST_BODY: usize = 64 << 10;
@@ -108,27 +108,37 @@ async fn traced(request: Request, next: Next) -> Response {
         .map_or("", MatchedPath::as_str)
         .to_owned();
     let path = request.uri().path().to_owned();
-    let method = request.method().clone();
+    let known = durations::known(request.method());
     let span = tracing::info_span!(
         "request",
-        otel.name = format!("{method} {route}"),
+        otel.name = named(known, &route),
         otel.kind = "server",
         otel.status_code = tracing::field::Empty,
-        http.request.method = %method,
-        http.route = route,
+        http.request.method = known,
+        http.route = (!route.is_empty()).then_some(route.as_str()),
         http.response.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
     );
     telemetry::follow(&span, &caller(request.headers()));
+    let begun = Instant::now();
     let answered = async {
         let response = next.run(request).await;
         let status = response.status();
         tracing::Span::current().record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
             tracing::Span::current().record("otel.status_code", "ERROR");
+            tracing::Span::current().record("error.type", status.as_str());
         }
+        durations::answered(known, &route, status, begun.elapsed());
         finish(response, &path, &telemetry::current().trace_id())
     };
     answered.instrument(span).await
+}
+
+/// By method and route, never by what a client has made up.
+fn named(method: &'static str, route: &str) -> String {
+    let method = if method == durations::OTHER { "HTTP" } else { method };
+    format!("{method} {route}").trim_end().to_owned()
 }
 
 /// Exactly one `traceparent` counts; several `tracestate` headers are one list.

@@ -9,11 +9,13 @@ mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod durations;
 mod etag;
 mod extract;
 mod health;
 mod http;
 mod in_flight;
+mod measures;
 pub mod openapi;
 mod page;
 mod probe;

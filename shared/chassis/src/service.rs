@@ -32,6 +32,7 @@ use crate::admin::Replay;
 use crate::admission::Admission;
 use crate::contract::Agreement;
 use crate::health::{Broker, Health};
+use crate::measures::Measures;
 use crate::serve::{Ending, Limits, serve};
 use crate::{Config, admin, surface};
 
@@ -275,6 +276,13 @@ impl Service {
             broker: Broker::new(self.jetstream.clone(), hears.clone()),
             ending: self.announced.clone(),
         };
+        let measures = Measures {
+            db: self.db.clone(),
+            jetstream: self.jetstream.clone(),
+            hears: hears.clone(),
+            tells: self.owner.is_some(),
+        };
+        self.work.spawn(measures.take(self.shutdown.clone()));
         let admin = admin::Admin {
             db: self.db.clone(),
             jetstream: self.jetstream.clone(),

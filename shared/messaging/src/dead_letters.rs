@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 pub use actions::{Answer, Matching, discard, redrive_matching, redrive_one};
 pub(crate) use deaths::bury_the_silent;
 pub(crate) use letter::{Letter, Place};
-pub use look::{Action, DeadLetter, Filter, Group, Shown, groups, list, show};
+pub use look::{Action, DeadLetter, Filter, Group, Shown, groups, list, open, show};
 pub(crate) use redrive::redrive;
 
 use crate::unit::Verdict;

@@ -101,6 +101,11 @@ fn process_span(consumer: &'static str, letter: &Letter) -> Span {
                 KeyValue::new(semconv::MESSAGING_CONSUMER_GROUP_NAME, consumer),
                 KeyValue::new(semconv::MESSAGING_MESSAGE_ID, envelope.event_id.to_string()),
                 KeyValue::new(semconv::MESSAGING_CONVERSATION_ID, envelope.subject.clone()),
+                KeyValue::new(semconv::CLOUDEVENTS_EVENT_ID, envelope.event_id.to_string()),
+                KeyValue::new(
+                    semconv::CLOUDEVENTS_EVENT_SOURCE,
+                    format!("/shop/{}", envelope.producer()),
+                ),
                 KeyValue::new(semconv::CLOUDEVENTS_EVENT_TYPE, envelope.event_type.clone()),
                 KeyValue::new(semconv::MESSAGING_DELIVERY_COUNT, letter.attempts),
                 KeyValue::new("shop.redriven", letter.redriven),

@@ -181,6 +181,11 @@ fn creation_span(draft: &Draft, event_id: Uuid, parent: &TraceContext) -> Span {
             KeyValue::new(semconv::MESSAGING_DESTINATION_NAME, subject.clone()),
             KeyValue::new(semconv::MESSAGING_MESSAGE_ID, event_id.to_string()),
             KeyValue::new(semconv::MESSAGING_CONVERSATION_ID, draft.subject.to_string()),
+            KeyValue::new(semconv::CLOUDEVENTS_EVENT_ID, event_id.to_string()),
+            KeyValue::new(
+                semconv::CLOUDEVENTS_EVENT_SOURCE,
+                format!("/shop/{}", draft.event_type.owner.name()),
+            ),
             KeyValue::new(semconv::CLOUDEVENTS_EVENT_TYPE, draft.event_type.to_string()),
         ]
     })

@@ -35,7 +35,7 @@ use self::cdc::Cdc;
 use self::feed::Feed;
 use self::polling::{Polling, call_others};
 use self::row::{Row, forget};
-pub use self::slot::Slot;
+pub use self::slot::{Slot, status as slot};
 pub use self::status::{Standing, Status};
 use crate::fault_points::reach;
 use crate::lanes::Lanes;
@@ -114,6 +114,7 @@ impl Relay {
 
     /// Publishes until shutdown; after a failure it starts over with a new session.
     pub async fn run(self, shutdown: CancellationToken) {
+        metrics::messaging().expect_relay();
         let mut failures = 0;
         while !shutdown.is_cancelled() {
             let Err(error) = self.session(&shutdown, &mut failures).await else {

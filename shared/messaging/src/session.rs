@@ -6,6 +6,7 @@
 //! later. And a pool asks every connection whether it lives, before and after each use. Here, whatever
 //! did not end with a clean commit is closed, and the server rolls back.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,6 +80,7 @@ impl Sessions {
         Ok(Tx {
             session,
             home: self.clone(),
+            once_committed: Vec::new(),
         })
     }
 
@@ -101,10 +103,18 @@ pub(crate) fn by_key(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// A transaction of the service's database. Dropping it closes its session, which rolls it back.
-#[derive(Debug)]
 pub struct Tx {
     session: PgConnection,
     home: Sessions,
+    once_committed: Vec<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tx {
@@ -112,7 +122,13 @@ impl Tx {
     pub async fn commit(mut self) -> sqlx::Result<()> {
         self.session.execute("commit").await?;
         self.home.keep(self.session);
+        self.once_committed.into_iter().for_each(|tell| tell());
         Ok(())
+    }
+
+    /// Has something measured once it has really happened: after the commit, and never after a rollback.
+    pub fn once_committed(&mut self, measure: impl FnOnce() + Send + Sync + 'static) {
+        self.once_committed.push(Box::new(measure));
     }
 }
 

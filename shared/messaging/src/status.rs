@@ -29,9 +29,10 @@ pub struct Lag {
 pub async fn lags(jetstream: &jetstream::Context, hears: &Hears) -> anyhow::Result<Vec<Lag>> {
     let mut lags = Vec::new();
     for stream in hears.subjects.keys() {
-        let mut consumer: jetstream::consumer::Consumer<pull::Config> =
+        let consumer: jetstream::consumer::Consumer<pull::Config> =
             jetstream.get_consumer_from_stream(hears.service, *stream).await?;
-        let info = consumer.info().await?;
+        // To be found it had to be asked already.
+        let info = consumer.cached_info();
         lags.push(Lag {
             stream,
             durable: hears.service,

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use events::{Event, Subject};
 use futures_util::FutureExt;
-use telemetry::TraceContext;
+use opentelemetry::KeyValue;
+use telemetry::{Kind, Span, TraceContext, semconv};
 use uuid::Uuid;
 
 use crate::dead_letters::{self, Letter};
@@ -146,13 +147,44 @@ pub(crate) enum Verdict {
 }
 
 /// Commits a batch, all or nothing, except that faulty events are buried alone.
-///
-/// After a lost race everything is loaded and decided again; a panic is a broken batch, no more.
 pub(crate) async fn commit<W: WorkingSet>(
     db: &Db,
     consumer: &str,
     jobs: &mut [Job<'_, W>],
 ) -> Result<Vec<Verdict>, Trouble> {
+    let spans = commit_spans(db, jobs);
+    let outcome = race(db, consumer, jobs).await;
+    if outcome.is_err() {
+        spans.iter().for_each(|span| span.fail("not_committed"));
+    }
+    outcome
+}
+
+/// One in each trace that the batch is part of: a transaction of many decisions has no parent of its own.
+fn commit_spans<W>(db: &Db, jobs: &[Job<'_, W>]) -> Vec<Span> {
+    let mut known = HashSet::new();
+    let parents = jobs.iter().map(|job| &job.trace);
+    let sampled = parents.filter(|parent| parent.is_sampled() && known.insert(parent.traceparent()));
+    let options = db.pool().connect_options();
+    let database = options.get_database().unwrap_or_default();
+    let span = |parent| {
+        Span::start(Kind::Client, format!("COMMIT {database}"), parent, || {
+            let mut attributes = vec![
+                KeyValue::new(semconv::DB_SYSTEM_NAME, "postgresql"),
+                KeyValue::new(semconv::DB_NAMESPACE, database.to_owned()),
+                KeyValue::new(semconv::DB_OPERATION_NAME, "COMMIT"),
+            ];
+            if jobs.len() > 1 {
+                attributes.push(KeyValue::new(semconv::DB_OPERATION_BATCH_SIZE, jobs.len() as i64));
+            }
+            attributes
+        })
+    };
+    sampled.map(span).collect()
+}
+
+/// After a lost race everything is loaded and decided again; a panic is a broken batch, no more.
+async fn race<W: WorkingSet>(db: &Db, consumer: &str, jobs: &mut [Job<'_, W>]) -> Result<Vec<Verdict>, Trouble> {
     let mut races = 0;
     loop {
         let attempt = AssertUnwindSafe(attempt(db, consumer, jobs)).catch_unwind();

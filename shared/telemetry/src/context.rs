@@ -95,6 +95,11 @@ impl TraceContext {
         self.trace_id != TraceId::INVALID && self.span_id != SpanId::INVALID
     }
 
+    /// Whether its spans are recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.is_valid() && self.flags.is_sampled()
+    }
+
     /// The same as OpenTelemetry's type; its own `tracestate` stays empty, ours travels beside it.
     pub fn span_context(&self) -> SpanContext {
         SpanContext::new(self.trace_id, self.span_id, self.flags, true, TraceState::default())

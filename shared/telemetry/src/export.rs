@@ -4,17 +4,18 @@ use std::env;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use opentelemetry::global;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::resource::{EnvResourceDetector, Resource, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter};
+use uuid::Uuid;
 
-use crate::{LogFormat, logs, metrics};
+use crate::{LogFormat, logs, metrics, semconv};
 
 /// Keeps telemetry running; [`Telemetry::shut_down`] sends what is still queued.
 #[derive(Debug)]
@@ -27,12 +28,13 @@ pub struct Telemetry {
 /// Reads the standard variables: `RUST_LOG`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`,
 /// `OTEL_TRACES_SAMPLER_ARG`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`. To be called inside a Tokio runtime.
 pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry> {
-    let resource = Resource::builder().with_service_name(service).build();
+    let resource = resource(service);
     let traces = tracer_provider(resource.clone())?;
     global::set_tracer_provider(traces.clone());
 
     let reader = opentelemetry_prometheus::exporter()
         .with_registry(metrics::registry().clone())
+        .scope_info_enabled(false)
         .build()?;
     global::set_meter_provider(
         SdkMeterProvider::builder()
@@ -46,6 +48,7 @@ pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry> {
         .with_tracer(traces.tracer("tidings"))
         .with_location(false)
         .with_threads(false)
+        .with_target(false)
         .with_tracked_inactivity(false)
         .with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
@@ -54,6 +57,21 @@ pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry> {
         .try_init()
         .context("a tracing subscriber is already set")?;
     Ok(Telemetry { traces })
+}
+
+/// Who this process is; `OTEL_RESOURCE_ATTRIBUTES` knows better, of an instance's name in Kubernetes for example.
+fn resource(service: &'static str) -> Resource {
+    let own = [
+        KeyValue::new(semconv::SERVICE_NAME, service),
+        KeyValue::new(semconv::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
+        KeyValue::new(semconv::SERVICE_INSTANCE_ID, Uuid::now_v7().to_string()),
+        KeyValue::new(semconv::DEPLOYMENT_ENVIRONMENT_NAME, "development"),
+    ];
+    Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(own)
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .build()
 }
 
 /// Without an endpoint nothing is sampled, but ids are still made and passed on.

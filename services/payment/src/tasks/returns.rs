@@ -100,9 +100,13 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Shows how many refunds of returns are due, and how many wait for an operator, until shutdown.
 pub async fn measure_refunds(db: Db, shutdown: CancellationToken) {
     let meter = telemetry::metrics::meter();
+    let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
     let (due, refused) = (
-        meter.u64_gauge("shop.refunds.due").build(),
-        meter.u64_gauge("shop.refunds.refused").build(),
+        gauge("shop.refunds.due", "Refunds of returns that are still to be made"),
+        gauge(
+            "shop.refunds.refused",
+            "Refunds of returns that the gateway refuses for good",
+        ),
     );
     let mut clock = tokio::time::interval(COUNT_EVERY);
     while shutdown.run_until_cancelled(clock.tick()).await.is_some() {

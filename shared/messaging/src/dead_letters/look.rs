@@ -96,6 +96,19 @@ pub async fn groups(pool: &PgPool, consumer: &str) -> sqlx::Result<Vec<Group>> {
     .await
 }
 
+/// How many dead letters are open, those that only wait behind another one, or for a redrive under way, apart.
+pub async fn open(pool: &PgPool) -> sqlx::Result<(i64, i64)> {
+    let row = sqlx::query!(
+        r#"
+        select count(*) filter (where state = 'dead') as "dead!", count(*) filter (where state <> 'dead') as "waiting!"
+        from dead_letters where closed_at is null
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((row.dead, row.waiting))
+}
+
 /// A dead letter with everything that is known of it, personal data included.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Shown {

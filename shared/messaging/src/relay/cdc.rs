@@ -182,7 +182,6 @@ impl Feed for Cdc {
         self.unread = true;
         let slot = slot::status(lanes.session()).await?;
         let lag = slot.as_ref().map_or(0, |slot| slot.lag_bytes);
-        metrics::messaging().slot_lag.record(lag, &[]);
         if let Some(slot) = slot.filter(|slot| slot.wal_status == "unreserved") {
             tracing::warn!(
                 slot = slot.name,

@@ -38,7 +38,7 @@ pub struct Slot {
 }
 
 /// The slot of this database, if there is one.
-pub(super) async fn status(db: impl PgExecutor<'_>) -> sqlx::Result<Option<Slot>> {
+pub async fn status(db: impl PgExecutor<'_>) -> sqlx::Result<Option<Slot>> {
     sqlx::query_as!(
         Slot,
         r#"
