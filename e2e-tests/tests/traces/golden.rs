@@ -61,7 +61,7 @@ fn each_chain_has_the_shape_that_is_written_down() -> anyhow::Result<()> {
         .await;
         let wish = Wish::of("TEA-ASSAM");
         let happy = world.place(&wish).await;
-        let seen = vec![
+        let seen = [
             compare(&world, "happy", of_order(&world, happy).await, "OrderCompleted").await?,
             compare(&world, "return", send_back(&world, happy).await?, "OrderRefunded").await?,
             ends(&world, "declined", &wish.clone().paid_by("pm_card_chargeDeclined")).await?,
