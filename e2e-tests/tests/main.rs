@@ -17,6 +17,7 @@ mod deliveries;
 mod disorder;
 mod edge;
 mod faults;
+mod load;
 mod looks;
 mod partitions;
 mod replays;
