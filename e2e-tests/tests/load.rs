@@ -63,7 +63,7 @@ fn orders_of_k6_end_as_they_must_and_leave_a_sound_shop() {
             ("REPEAT", "0.5"),
             ("FOLLOW", "1"),
         ];
-        let settings = [&[rate, ("DURATION", "3s"), off][..], &mix].concat();
+        let settings = [&[rate, ("DURATION", "3s"), off][..], &mix[..]].concat();
         let first = place_orders(&k6, &world, &settings).await;
         assert!(first.passed, "a threshold was crossed");
 
