@@ -18,6 +18,7 @@ mod deliveries;
 mod disorder;
 mod edge;
 mod faults;
+mod load;
 mod looks;
 mod metrics;
 mod partitions;

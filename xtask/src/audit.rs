@@ -46,6 +46,7 @@ use crate::shop::{OPERATOR, Service, Shop};
 use books::Books;
 pub use rebuild::{Discrepancy, Rebuilt, rebuild_payments};
 pub use report::{Figures, Line, Report, Verdict};
+pub use streams::{Stored, stored};
 
 /// How long a transaction may do nothing.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);

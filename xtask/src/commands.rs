@@ -111,6 +111,9 @@ pub(crate) struct Provision {
     /// How many servers of a cluster keep each stream.
     #[arg(long, env = "NATS_REPLICAS", default_value_t = 1)]
     replicas: usize,
+    /// How many bytes each stream holds at most: seven days of events, docs/scaling.md says how many that are.
+    #[arg(long, env = "NATS_STREAM_BYTES", default_value_t = Settings::default().stream_bytes)]
+    stream_bytes: i64,
     /// A service that is to hear everything once more that the streams hold.
     #[arg(long, value_name = "SERVICE")]
     from_start: Option<Service>,
@@ -120,6 +123,7 @@ impl Provision {
     async fn run(self) -> Result<ExitCode> {
         let settings = Settings {
             replicas: self.replicas,
+            stream_bytes: self.stream_bytes,
             ..Settings::default()
         };
         let nats_url = match (self.nats_url, Running::look()) {

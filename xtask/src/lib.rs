@@ -31,4 +31,6 @@ pub mod audit;
 pub mod chaos;
 pub mod failures;
 #[cfg(feature = "shop")]
+pub mod k6;
+#[cfg(feature = "shop")]
 pub mod shop;

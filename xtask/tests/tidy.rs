@@ -226,7 +226,7 @@ fn nothing_is_left_to_be_done() {
     // In two pieces, so that this file keeps the rule.
     let words = [concat!("TO", "DO"), concat!("FIX", "ME")];
     let mut left = Vec::new();
-    for source in Source::with_endings(&["rs", "toml", "sql", "md", "sh", "html", "yml", "conf"]) {
+    for source in Source::with_endings(&["rs", "toml", "sql", "md", "sh", "html", "yml", "conf", "js"]) {
         for (number, line) in (1..).zip(source.text.lines()) {
             if words.iter().any(|word| line.contains(word)) {
                 left.push(format!("{}:{number}: {}", source.path, line.trim()));

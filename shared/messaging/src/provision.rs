@@ -25,6 +25,8 @@ const GIVEN_UP: &str = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES";
 pub struct Settings {
     /// How many servers of a cluster keep each stream.
     pub replicas: usize,
+    /// How many bytes a stream holds at most; what is more waits in the outboxes.
+    pub stream_bytes: i64,
     /// How long an event may be in somebody's hands before it is delivered again.
     pub ack_wait: Duration,
     /// How often an event is delivered before the broker gives it up.
@@ -32,7 +34,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// One server, half a minute, and twenty deliveries.
+    /// One server, two gigabytes, half a minute, and twenty deliveries.
     ///
     /// A failing event has an outcome after five; handing back at shutdown and lost acknowledgements cost one each, and
     /// a database or broker that is away costs none. What stands beside an event that kills its process needs a dozen
@@ -40,6 +42,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             replicas: 1,
+            stream_bytes: 2 << 30,
             ack_wait: Duration::from_secs(30),
             max_deliver: 20,
         }
@@ -78,7 +81,7 @@ pub(crate) fn streams_heard<W: WorkingSet>(reactions: &Reactions<W>) -> Vec<&'st
 
 /// Creates every stream and the registry of contracts, or brings an existing one up to date.
 pub async fn streams(jetstream: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
-    let events = Owner::ALL.map(|owner| stream_config(owner, settings.replicas));
+    let events = Owner::ALL.map(|owner| stream_config(owner, settings));
     let others = [advisories(settings.replicas), registry::bucket(settings.replicas)];
     for config in events.into_iter().chain(others) {
         let name = config.name.clone();
@@ -107,7 +110,7 @@ fn advisories(replicas: usize) -> stream::Config {
 }
 
 /// Limits retention: consumers come and go, and a deduplicated id stays known across restarts.
-fn stream_config(owner: Owner, replicas: usize) -> stream::Config {
+fn stream_config(owner: Owner, settings: &Settings) -> stream::Config {
     stream::Config {
         name: owner.stream().to_owned(),
         description: Some(format!("what the {} service tells", owner.name())),
@@ -115,14 +118,14 @@ fn stream_config(owner: Owner, replicas: usize) -> stream::Config {
         retention: stream::RetentionPolicy::Limits,
         storage: stream::StorageType::File,
         discard: stream::DiscardPolicy::New,
-        max_bytes: 2 << 30,
+        max_bytes: settings.stream_bytes,
         max_age: STREAMS_KEEP,
         max_message_size: 256 << 10,
         duplicate_window: Duration::from_secs(120),
         deny_delete: true,
         deny_purge: true,
         allow_atomic_publish: true,
-        num_replicas: replicas,
+        num_replicas: settings.replicas,
         ..stream::Config::default()
     }
 }

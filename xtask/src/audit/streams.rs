@@ -32,6 +32,27 @@ pub(super) async fn jetstream(url: &str) -> Result<jetstream::Context> {
     Ok(jetstream::new(client))
 }
 
+/// How much a stream holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Events.
+    pub messages: u64,
+    /// Bytes on disk, headers included.
+    pub bytes: u64,
+}
+
+/// How much every stream holds.
+pub async fn stored(url: &str) -> Result<BTreeMap<Owner, Stored>> {
+    let jetstream = jetstream(url).await?;
+    let mut stored = BTreeMap::new();
+    for owner in Owner::ALL {
+        let state = jetstream.get_stream(owner.stream()).await?.cached_info().state.clone();
+        let (messages, bytes) = (state.messages, state.bytes);
+        stored.insert(owner, Stored { messages, bytes });
+    }
+    Ok(stored)
+}
+
 /// Every message of every stream, without its content.
 pub(super) async fn read(url: &str) -> Result<BTreeMap<Owner, Vec<Message>>> {
     let jetstream = jetstream(url).await?;

@@ -50,9 +50,14 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
     } else {
         Scope::Everything
     };
+    check(&audit, scope, Duration::from_secs(options.wait)).await
+}
+
+/// Waits for rest, unless only that is checked which holds at every moment, and shows what the audit finds.
+pub(super) async fn check(audit: &Audit, scope: Scope, wait: Duration) -> Result<ExitCode> {
     let ink = Ink::of_stdout();
-    if scope == Scope::Everything && options.wait > 0 {
-        rest(&audit, Duration::from_secs(options.wait), ink).await;
+    if scope == Scope::Everything && !wait.is_zero() {
+        rest(audit, wait, ink).await;
     }
     let started = Instant::now();
     let report = audit.run(scope).await?;
@@ -68,13 +73,7 @@ impl Options {
     /// Of the shop that runs here, unless another one's databases were said.
     fn addresses(&self) -> Result<Addresses> {
         let Some(template) = &self.database_url_template else {
-            let running = Running::find()?;
-            let database = |service| Ok((service, running.service(service)?.database_url.clone()));
-            return Ok(Addresses {
-                databases: Service::ALL.into_iter().map(database).collect::<Result<_>>()?,
-                nats_url: running.nats_url.clone(),
-                gateway_url: running.gateway_url.clone(),
-            });
+            return Running::find()?.addresses();
         };
         let database = |service: Service| (service, template.replace("{service}", service.name()));
         let or = |said: &Option<String>, usual: String| said.clone().unwrap_or(usual);

@@ -1,6 +1,8 @@
-//! `cargo shop load`: a closed loop of clients, and what the orders cost.
+//! `cargo shop load`: a closed loop of clients or a load test of k6, and what the orders cost.
 
 mod clients;
+mod cost;
+mod k6;
 mod meter;
 mod shelves;
 mod through;
@@ -18,6 +20,7 @@ use xtask::shop::{Service, Shop, ShopOptions};
 use super::running::Running;
 use super::{client, up};
 use clients::Clients;
+use cost::Cost;
 use meter::Meter;
 
 #[derive(Debug, Args)]
@@ -28,6 +31,13 @@ pub(crate) struct Options {
     /// How many clients place them, each one at a time.
     #[arg(long, default_value_t = 64)]
     clients: usize,
+    /// Has k6 run this script of load-tests/ instead, and audits the shop afterwards; the script's settings (RATE=50,
+    /// DURATION=1m …) are taken from the environment.
+    #[arg(long, value_name = "SCRIPT", conflicts_with_all = ["orders", "clients"])]
+    k6: Option<String>,
+    /// Tells as well what an order costs in commits, log, tables and streams.
+    #[arg(long)]
+    cost: bool,
     /// Starts a shop of its own in a temporary folder instead of using the one that runs.
     #[arg(long)]
     own: bool,
@@ -60,6 +70,24 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
 }
 
 async fn measure(options: &Options, shop: &Running) -> Result<ExitCode> {
+    let (meter, cost) = (Meter::start(shop), Cost::start(shop).await?);
+    let Some(script) = &options.k6 else {
+        let measured = closed_loop(options, shop).await?;
+        if options.cost {
+            println!("\n{}", cost.finish(shop).await?.text());
+        }
+        return Ok(measured);
+    };
+    let driven = k6::run(script, shop, options.own).await?;
+    // Before the audit, which reads everything and would be counted as well.
+    if options.cost {
+        let paid = cost.finish(shop).await?;
+        println!("{}\n\n{}\n", meter.text(paid.orders), paid.text());
+    }
+    driven.audit().await
+}
+
+async fn closed_loop(options: &Options, shop: &Running) -> Result<ExitCode> {
     let Options { orders, clients, .. } = *options;
     ensure!(orders > 0 && clients > 0, "nothing to do");
     let client = client()?;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Local};
 use serde::{Deserialize, Serialize};
 use trace_viewer::Viewer;
+use xtask::audit::Addresses;
 use xtask::shop::{OPERATOR, PROVISIONER, Service, Shop};
 
 use crate::workspace::root;
@@ -71,6 +72,16 @@ impl Running {
     pub(super) fn service(&self, service: Service) -> Result<&RunningService> {
         let found = self.services.iter().find(|running| running.name == service.name());
         found.with_context(|| format!("the shop that runs has no {service}"))
+    }
+
+    /// Where an audit looks.
+    pub(super) fn addresses(&self) -> Result<Addresses> {
+        let database = |service| Ok((service, self.service(service)?.database_url.clone()));
+        Ok(Addresses {
+            databases: Service::ALL.into_iter().map(database).collect::<Result<_>>()?,
+            nats_url: self.nats_url.clone(),
+            gateway_url: self.gateway_url.clone(),
+        })
     }
 
     /// The shop that runs.
