@@ -177,7 +177,7 @@ impl Addresses {
     pub fn of(shop: &Shop) -> Self {
         Self {
             databases: Service::ALL.map(|service| (service, shop.database_url(service))).into(),
-            nats_url: shop.nats().url(),
+            nats_url: shop.nats_url(),
             gateway_url: shop.gateway_url(),
         }
     }

@@ -1,5 +1,6 @@
 //! A whole shop: its servers, its services and the sandbox gateway, as real processes.
 
+mod broker;
 mod faults;
 mod launch;
 mod links;
@@ -17,11 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::{join_all, try_join_all};
 use reqwest::Client;
-use testbed::{Nats, Postgres, Process};
+use testbed::{Cluster, Nats, Postgres, Process};
 
 use launch::Launch;
 use links::Links;
 use options::{Addresses, Home};
+pub use broker::BROKER_FOLDERS;
 pub use options::{GATEWAY_PORT, Ports, ShopOptions};
 pub use provision::{hear_again, provision};
 pub use replicas::Replica;
@@ -44,7 +46,7 @@ pub struct Shop {
     options: ShopOptions,
     client: Client,
     links: Option<Links>,
-    nats: Nats,
+    brokers: Cluster,
     postgres: Postgres,
     home: Home,
 }
@@ -56,16 +58,16 @@ impl Shop {
         let home = Home::open(options.home.as_deref()).await?;
         progress("Starting PostgreSQL and NATS.");
         let place = |server, port| home.place(server, port, options.durability);
-        let (postgres, nats) = tokio::try_join!(
+        let (postgres, brokers) = tokio::try_join!(
             Postgres::start(place("postgres", options.postgres_port)),
-            Nats::start(place("nats", options.nats_port)),
+            broker::start(&home, &options),
         )?;
         let databases = Service::ALL.map(Service::database);
         try_join_all(databases.iter().map(|name| postgres.create_database(name))).await?;
-        provision(&nats.url(), &options.provision).await?;
+        provision(&brokers.url(), &broker::settings(&options)).await?;
 
         let links = match options.proxied {
-            true => Some(Links::open(&postgres, &nats).await?),
+            true => Some(Links::open(&postgres, &brokers.servers()[0]).await?),
             false => None,
         };
         progress("Starting the services.");
@@ -75,7 +77,7 @@ impl Shop {
             options: options.clone(),
             client: client()?,
             links,
-            nats,
+            brokers,
             postgres,
             home,
         };
@@ -132,9 +134,19 @@ impl Shop {
         &self.postgres
     }
 
-    /// The broker: to kill, to stop, to restart.
+    /// The broker, or the first server of its cluster: to kill, to stop, to restart.
     pub fn nats(&self) -> &Nats {
-        &self.nats
+        &self.brokers.servers()[0]
+    }
+
+    /// All servers of the broker.
+    pub fn brokers(&self) -> &Cluster {
+        &self.brokers
+    }
+
+    /// The addresses of the broker, comma-separated.
+    pub fn nats_url(&self) -> String {
+        self.brokers.url()
     }
 
     /// Where messages to customers are put, one `.eml` file each.
@@ -205,9 +217,11 @@ impl Shop {
             self.postgres.restart().await?;
             revived.push("PostgreSQL");
         }
-        if self.nats.pid().is_none() {
-            self.nats.restart().await?;
-            revived.push("nats-server");
+        for server in self.brokers.servers() {
+            if server.pid().is_none() {
+                server.restart().await?;
+                revived.push("nats-server");
+            }
         }
         for (name, program) in &self.programs {
             if program.pid().is_none() {
@@ -223,7 +237,7 @@ impl Shop {
         let services = Service::ALL.iter().map(|service| self.stop_service(*service));
         let stopped: Result<Vec<()>> = join_all(services).await.into_iter().collect();
         self.program(GATEWAY)?.stop().await?;
-        self.nats.stop().await?;
+        try_join_all(self.brokers.servers().iter().map(Nats::stop)).await?;
         self.postgres.stop().await?;
         stopped.map(|_| ())
     }

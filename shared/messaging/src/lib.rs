@@ -14,6 +14,7 @@
 //! answers come after the commit; the [relay] publishes what the outbox holds. Nothing else publishes.
 
 mod amnesia;
+pub mod broker;
 mod conformity;
 mod consumer;
 mod db;

@@ -22,10 +22,11 @@ const PAGE: u32 = 1_000;
 
 /// A connection to a broker that is there.
 pub(super) async fn jetstream(url: &str) -> Result<jetstream::Context> {
-    let client = async_nats::ConnectOptions::new()
+    let (options, servers) = messaging::broker::options(url)?;
+    let client = options
         .name("cargo shop audit")
         .connection_timeout(PATIENCE)
-        .connect(url)
+        .connect(servers)
         .await?;
     Ok(jetstream::new(client))
 }

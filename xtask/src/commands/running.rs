@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Local};
 use serde::{Deserialize, Serialize};
+use testbed::Nats;
 use trace_viewer::Viewer;
 use xtask::shop::{Service, Shop};
 
@@ -28,7 +29,8 @@ pub(super) struct Running {
     pub(super) gateway_pid: Option<u32>,
     pub(super) viewer_url: Option<String>,
     pub(super) nats_url: String,
-    pub(super) nats_pid: Option<u32>,
+    /// One for each server of the broker.
+    pub(super) nats_pids: Vec<Option<u32>>,
     pub(super) postgres_pid: Option<u32>,
 }
 
@@ -57,8 +59,8 @@ impl Running {
             gateway_url: shop.gateway_url(),
             gateway_pid: shop.gateway_pid(),
             viewer_url: viewer.map(|viewer| format!("http://{}", viewer.http_addr())),
-            nats_url: shop.nats().url(),
-            nats_pid: shop.nats().pid(),
+            nats_url: shop.nats_url(),
+            nats_pids: shop.brokers().servers().iter().map(Nats::pid).collect(),
             postgres_pid: shop.postgres().pid(),
         }
     }

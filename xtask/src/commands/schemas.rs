@@ -182,7 +182,8 @@ impl Broker {
             Some(url) => url,
             None => Running::find()?.nats_url,
         };
-        let client = async_nats::connect(&url).await;
+        let (options, servers) = messaging::broker::options(&url)?;
+        let client = options.connect(servers).await;
         Ok(jetstream::new(
             client.with_context(|| format!("no broker answers at {url}"))?,
         ))

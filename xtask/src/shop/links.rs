@@ -51,7 +51,7 @@ impl Shop {
     pub(super) fn own_nats_url(&self, service: Service) -> String {
         match self.broker_link(service) {
             Ok(link) => format!("nats://{}", link.address()),
-            Err(_) => self.nats().url(),
+            Err(_) => self.nats_url(),
         }
     }
 }

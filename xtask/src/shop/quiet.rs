@@ -15,7 +15,7 @@ impl Shop {
     /// What a service will do later of its own accord (a delivery, a deadline) does not count.
     pub async fn drained(&self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
-        let jetstream = provision::jetstream(&self.nats.url()).await?;
+        let jetstream = provision::jetstream(&self.nats_url()).await?;
         let mut before = None;
         loop {
             // An event that moved while it was looked for has made a stream longer.

@@ -13,8 +13,8 @@ use sqlx::{Connection as _, PgPool};
 
 use crate::Config;
 
-/// How often the broker must show that it is there.
-const PING: Duration = Duration::from_secs(10);
+/// How often the broker must show that it is there. A server that has missed three is left for another one.
+const PING: Duration = Duration::from_secs(5);
 
 /// Waits for the database, which may start later than the service.
 pub(super) async fn connect(name: &'static str, config: &Config) -> Result<PgPool> {
@@ -67,22 +67,10 @@ pub(super) async fn migrate(pool: &PgPool, migrations: &Migrator) -> Result<(), 
 
 /// Connects in the background and for ever: orders are accepted while the broker is away.
 pub(super) async fn broker(name: &'static str, url: &str) -> Result<jetstream::Context> {
-    let servers: Vec<async_nats::ServerAddr> = url
-        .split(',')
-        .map(|server| server.trim().parse())
-        .collect::<Result<_, _>>()
-        .context("NATS_URL")?;
-    let mut options = async_nats::ConnectOptions::new();
-    // The client reads no credentials from an address by itself.
-    if let Some((user, password)) = servers
-        .first()
-        .and_then(|server| server.username().zip(server.password()))
-    {
-        options = options.user_and_password(user.to_owned(), password.to_owned());
-    }
+    let (options, servers) = messaging::broker::options(url)?;
     let client = options
         .name(name)
-        .custom_inbox_prefix(format!("_INBOX_{name}"))
+        .custom_inbox_prefix(messaging::broker::inbox(name))
         .ping_interval(PING)
         .retry_on_initial_connect()
         .event_callback(|event| async move { tracing::info!(%event, "broker") })

@@ -18,10 +18,11 @@ impl Meter {
         let others = [
             ("sandbox-gateway", shop.gateway_pid),
             ("PostgreSQL", shop.postgres_pid),
-            ("nats-server", shop.nats_pid),
         ];
+        let brokers = shop.nats_pids.iter().map(|pid| ("nats-server", *pid));
         let known = services
             .chain(others)
+            .chain(brokers)
             .filter_map(|(name, pid)| Some((name.to_owned(), pid?)));
         Self {
             before: known.map(|(name, pid)| (name, pid, time_of_family(pid))).collect(),
