@@ -33,9 +33,17 @@ impl Customers {
     fn of(world: &World) -> Self {
         let (placed, gone) = (Arc::default(), Arc::default());
         let url = format!("{}/v1/orders", world.shop.url(Service::Order));
-        let shop = |number| shop(number, world.http.clone(), url.clone(), Arc::clone(&placed), Arc::clone(&gone));
-        let shopping = join_all((0..4).map(shop));
-        let shopping = tokio::spawn(async { shopping.await.into_iter().flatten().collect() });
+        let one = |sku| {
+            customer(
+                sku,
+                world.http.clone(),
+                url.clone(),
+                Arc::clone(&placed),
+                Arc::clone(&gone),
+            )
+        };
+        let all = join_all(SKUS.map(one));
+        let shopping = tokio::spawn(async { all.await.into_iter().flatten().collect() });
         Self { placed, gone, shopping }
     }
 
@@ -53,14 +61,14 @@ impl Customers {
     }
 }
 
-async fn shop(
-    number: usize,
+async fn customer(
+    sku: &str,
     http: Client,
     url: String,
     placed: Arc<Mutex<Vec<Uuid>>>,
     gone: Arc<AtomicBool>,
 ) -> Vec<String> {
-    let (wish, mut complaints) = (Wish::of(SKUS[number]).body(), Vec::new());
+    let (wish, mut complaints) = (Wish::of(sku).body(), Vec::new());
     while !gone.load(Ordering::Relaxed) {
         let asked = Instant::now();
         match order(&http, &url, &wish).await {

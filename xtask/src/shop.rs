@@ -20,10 +20,10 @@ use futures_util::future::{join_all, try_join_all};
 use reqwest::Client;
 use testbed::{Cluster, Nats, Postgres, Process};
 
+pub use broker::BROKER_FOLDERS;
 use launch::Launch;
 use links::Links;
 use options::{Addresses, Home};
-pub use broker::BROKER_FOLDERS;
 pub use options::{GATEWAY_PORT, Ports, ShopOptions};
 pub use provision::{hear_again, provision};
 pub use replicas::Replica;

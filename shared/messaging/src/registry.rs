@@ -88,8 +88,8 @@ async fn store(jetstream: &jetstream::Context) -> Result<kv::Store> {
 /// The contracts, and the revision to be replaced. The leader is asked: any replica would answer a look into the bucket,
 /// one that does not know the latest yet as well.
 async fn state(store: &kv::Store) -> Result<(InUse, u64)> {
-    let latest = store.stream.get_last_raw_message_by_subject(&format!("$KV.{BUCKET}.{KEY}"));
-    match latest.await {
+    let subject = format!("$KV.{BUCKET}.{KEY}");
+    match store.stream.get_last_raw_message_by_subject(&subject).await {
         Ok(entry) if !entry.payload.is_empty() => {
             let in_use = serde_json::from_slice(&entry.payload).context("the registry of contracts is unreadable")?;
             Ok((in_use, entry.sequence))

@@ -132,7 +132,9 @@ async fn provisioned(jetstream: &jetstream::Context, replicas: usize) {
     };
     eventually("the cluster has room for every stream", async || {
         provision::streams(jetstream, &settings).await.is_ok()
-            && provision::durables(jetstream, &Hears::of(&reactions()), &settings).await.is_ok()
+            && provision::durables(jetstream, &Hears::of(&reactions()), &settings)
+                .await
+                .is_ok()
     })
     .await;
 }
@@ -161,8 +163,8 @@ async fn every_event_is_published_once_though_leaders_are_killed() {
         left.fetch_one(&pool).await.unwrap()
     };
     for _ in 0..2 {
-        fill(&pool, 5_000, 50).await;
-        eventually("some of it is published", async || left().await < 5_000).await;
+        fill(&pool, 20_000, 200).await;
+        eventually("some of it is published", async || left().await < 20_000).await;
         let leader = cluster.leader_of(Owner::Inventory.stream()).await.unwrap();
         cluster.servers()[leader].kill().await.unwrap();
         eventually("the outbox is empty", async || left().await == 0).await;
@@ -170,7 +172,7 @@ async fn every_event_is_published_once_though_leaders_are_killed() {
         cluster.healthy().await.unwrap();
     }
     let told = told(&jetstream).await;
-    assert_eq!(told.len(), 10_000);
+    assert_eq!(told.len(), 40_000);
     assert_in_order(&told);
 }
 
@@ -209,7 +211,12 @@ async fn one_replica_becomes_three() {
     let bucket = format!("KV_{}", registry::BUCKET);
     eventually("every replica is current", async || {
         let mut current = 0;
-        for stream in [Owner::Inventory.stream(), Owner::Payment.stream(), provision::ADVISORIES, &bucket] {
+        for stream in [
+            Owner::Inventory.stream(),
+            Owner::Payment.stream(),
+            provision::ADVISORIES,
+            &bucket,
+        ] {
             let stream = jetstream.get_stream(stream).await.unwrap();
             let cluster = stream.cached_info().cluster.clone().unwrap_or_default();
             current += cluster.replicas.iter().filter(|replica| replica.current).count();
@@ -217,8 +224,10 @@ async fn one_replica_becomes_three() {
         current == 4 * 2
     })
     .await;
-    let durable: jetstream::consumer::Consumer<pull::Config> =
-        jetstream.get_consumer_from_stream("inventory", "PAYMENT").await.unwrap();
+    let durable: jetstream::consumer::Consumer<pull::Config> = jetstream
+        .get_consumer_from_stream("inventory", "PAYMENT")
+        .await
+        .unwrap();
     let cluster_of_durable = durable.cached_info().cluster.clone().unwrap();
     assert_eq!(cluster_of_durable.replicas.len(), 2);
     eventually("all is published", async || told(&jetstream).await.len() == 200).await;

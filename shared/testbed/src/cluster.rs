@@ -123,7 +123,9 @@ async fn get(server: &Nats, path: &str) -> Result<Value> {
     let address = server.monitor_url().trim_start_matches("http://").to_owned();
     let asked = async {
         let mut socket = TcpStream::connect(&address).await?;
-        socket.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        socket
+            .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+            .await?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await?;
         anyhow::Ok(answer)

@@ -48,7 +48,14 @@ async fn another_leader_is_elected_and_has_everything() {
     cluster.healthy().await.unwrap();
     let mut stream = jetstream.get_stream("NOTES").await.unwrap();
     let told = stream.info().await.unwrap();
-    assert!(told.cluster.clone().unwrap().replicas.iter().all(|replica| replica.current));
+    assert!(
+        told.cluster
+            .clone()
+            .unwrap()
+            .replicas
+            .iter()
+            .all(|replica| replica.current)
+    );
 }
 
 #[tokio::test]

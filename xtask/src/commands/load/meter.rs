@@ -15,10 +15,7 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn start(shop: &Running) -> Self {
         let services = shop.services.iter().map(|service| (service.name.as_str(), service.pid));
-        let others = [
-            ("sandbox-gateway", shop.gateway_pid),
-            ("PostgreSQL", shop.postgres_pid),
-        ];
+        let others = [("sandbox-gateway", shop.gateway_pid), ("PostgreSQL", shop.postgres_pid)];
         let brokers = shop.nats_pids.iter().map(|pid| ("nats-server", *pid));
         let known = services
             .chain(others)
