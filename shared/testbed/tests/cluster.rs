@@ -46,16 +46,16 @@ async fn another_leader_is_elected_and_has_everything() {
 
     cluster.servers()[first].restart().await.unwrap();
     cluster.healthy().await.unwrap();
-    let mut stream = jetstream.get_stream("NOTES").await.unwrap();
-    let told = stream.info().await.unwrap();
-    assert!(
-        told.cluster
-            .clone()
-            .unwrap()
-            .replicas
-            .iter()
-            .all(|replica| replica.current)
-    );
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        let stream = jetstream.get_stream("NOTES").await.unwrap();
+        let replicas = stream.cached_info().cluster.clone().unwrap().replicas;
+        if replicas.iter().all(|replica| replica.current) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{replicas:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
