@@ -125,6 +125,22 @@ impl World {
             .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
     }
 
+    /// A shop of one's own whose broker is three servers, which deliver again soon what nobody acknowledged.
+    pub async fn open_clustered() -> Self {
+        let provision = Settings {
+            ack_wait: Duration::from_secs(10),
+            ..Settings::default()
+        };
+        let options = ShopOptions {
+            brokers: 3,
+            provision,
+            ..ShopOptions::default()
+        };
+        Self::try_open(&[], options)
+            .await
+            .unwrap_or_else(|error| panic!("the shop did not open: {error:#}"))
+    }
+
     async fn try_open(env: &[(Service, &str, &str)], options: ShopOptions) -> anyhow::Result<Self> {
         let viewer = Viewer::start(trace_viewer::Options::on_free_ports()).await?;
         let otlp = format!("http://{}", viewer.otlp_addr());

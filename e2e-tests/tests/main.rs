@@ -10,6 +10,7 @@ mod cancellations;
 mod chains;
 mod chaos;
 mod clocks;
+mod cluster;
 mod contracts;
 mod crashes;
 mod dashboards;

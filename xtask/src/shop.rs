@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::{join_all, try_join_all};
 use reqwest::Client;
-use testbed::{Nats, Postgres, Process};
+use testbed::{Cluster, Nats, Postgres, Process};
 
 pub use broker::jetstream;
 use keys::Keys;
@@ -35,6 +35,7 @@ pub use provision::{hear_again, provision};
 pub use replicas::Replica;
 pub use rights::{OPERATOR, PROVISIONER, accounts};
 pub use seed::seed;
+pub use servers::BROKER_FOLDERS;
 pub use service::Service;
 
 /// How long a program may take until it is ready.
@@ -55,7 +56,7 @@ pub struct Shop {
     client: Client,
     links: Option<Links>,
     keys: Keys,
-    nats: Nats,
+    brokers: Cluster,
     postgres: Postgres,
     home: Home,
 }
@@ -66,9 +67,9 @@ impl Shop {
         let progress = options.progress;
         let home = Home::open(options.home.as_deref()).await?;
         progress("Starting PostgreSQL and NATS.");
-        let (postgres, nats, keys) = servers::start(&home, &options).await?;
+        let (postgres, brokers, keys) = servers::start(&home, &options).await?;
         let links = match options.proxied {
-            true => Some(Links::open(&postgres, &nats).await?),
+            true => Some(Links::open(&postgres, &brokers.servers()[0]).await?),
             false => None,
         };
         progress("Preparing databases and streams, starting the services.");
@@ -79,7 +80,7 @@ impl Shop {
             client: client()?,
             links,
             keys,
-            nats,
+            brokers,
             postgres,
             home,
         };
@@ -137,9 +138,14 @@ impl Shop {
         &self.postgres
     }
 
-    /// The broker: to kill, to stop, to restart.
+    /// The broker, or the first server of its cluster: to kill, to stop, to restart.
     pub fn nats(&self) -> &Nats {
-        &self.nats
+        &self.brokers.servers()[0]
+    }
+
+    /// All servers of the broker.
+    pub fn brokers(&self) -> &Cluster {
+        &self.brokers
     }
 
     /// Where messages to customers are put, one `.eml` file each.
@@ -210,9 +216,11 @@ impl Shop {
             self.postgres.restart().await?;
             revived.push("PostgreSQL");
         }
-        if self.nats.pid().is_none() {
-            self.nats.restart().await?;
-            revived.push("nats-server");
+        for server in self.brokers.servers() {
+            if server.pid().is_none() {
+                server.restart().await?;
+                revived.push("nats-server");
+            }
         }
         for (name, program) in &self.programs {
             if program.pid().is_none() {
@@ -228,7 +236,7 @@ impl Shop {
         let services = Service::ALL.iter().map(|service| self.stop_service(*service));
         let stopped: Result<Vec<()>> = join_all(services).await.into_iter().collect();
         self.program(GATEWAY)?.stop().await?;
-        self.nats.stop().await?;
+        try_join_all(self.brokers.servers().iter().map(Nats::stop)).await?;
         self.postgres.stop().await?;
         stopped.map(|_| ())
     }

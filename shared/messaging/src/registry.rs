@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv, stream};
 use events::contract::{Conflict, Contract};
 
@@ -90,15 +91,18 @@ async fn store(jetstream: &jetstream::Context) -> Result<kv::Store> {
     store.with_context(|| format!("the broker has no bucket {BUCKET}: cargo shop provision creates it"))
 }
 
-/// The contracts, and the revision to be replaced.
+/// The contracts, and the revision to be replaced. The leader is asked: any replica would answer a look into the bucket,
+/// one that does not know the latest yet as well.
 async fn state(store: &kv::Store) -> Result<(InUse, u64)> {
-    match store.entry(KEY).await? {
-        Some(entry) if !entry.value.is_empty() => {
-            let in_use = serde_json::from_slice(&entry.value).context("the registry of contracts is unreadable")?;
-            Ok((in_use, entry.revision))
+    let subject = format!("$KV.{BUCKET}.{KEY}");
+    match store.stream.get_last_raw_message_by_subject(&subject).await {
+        Ok(entry) if !entry.payload.is_empty() => {
+            let in_use = serde_json::from_slice(&entry.payload).context("the registry of contracts is unreadable")?;
+            Ok((in_use, entry.sequence))
         }
-        Some(deleted) => Ok((InUse::new(), deleted.revision)),
-        None => Ok((InUse::new(), 0)),
+        Ok(deleted) => Ok((InUse::new(), deleted.sequence)),
+        Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok((InUse::new(), 0)),
+        Err(error) => Err(error).context("cannot read the registry of contracts"),
     }
 }
 

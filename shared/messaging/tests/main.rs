@@ -3,6 +3,7 @@
 //! Rows in doc comments are those of the project's table of failures.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod cluster;
 mod common;
 mod consumer;
 mod contracts;

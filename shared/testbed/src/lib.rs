@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod cluster;
 mod databases;
 mod disk;
 mod faketime;
@@ -29,6 +30,7 @@ mod scratch;
 mod supervisor;
 mod tools;
 
+pub use cluster::Cluster;
 pub use databases::{database, database_url, nats, postgres};
 pub use disk::Disk;
 pub use faketime::faketime;

@@ -84,8 +84,11 @@ impl Nats {
         self.supervisor.folder()
     }
 
-    /// Ends the broker in good order.
+    /// Ends the broker in good order, waking it if it is paused.
     pub async fn stop(&self) -> Result<()> {
+        if self.pid().is_some() {
+            self.supervisor.signal("CONT")?;
+        }
         self.end("TERM").await
     }
 
@@ -99,6 +102,21 @@ impl Nats {
         self.stop().await?;
         let supervisor = Arc::clone(&self.supervisor);
         blocking(move || supervisor.start()).await
+    }
+
+    /// Freezes the broker with SIGSTOP: its connections stay open, and nobody answers on them.
+    pub async fn pause(&self) -> Result<()> {
+        self.freeze(true).await
+    }
+
+    /// Lets a paused broker go on.
+    pub async fn resume(&self) -> Result<()> {
+        self.freeze(false).await
+    }
+
+    async fn freeze(&self, frozen: bool) -> Result<()> {
+        let supervisor = Arc::clone(&self.supervisor);
+        blocking(move || supervisor.freeze(frozen)).await
     }
 
     async fn end(&self, signal: &'static str) -> Result<()> {

@@ -4,15 +4,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::blocking;
 use crate::supervisor::{Plan, Supervisor};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-const GLANCE: Duration = Duration::from_millis(5);
 
 /// A program in a process group of its own; it is killed when this is dropped or this process dies.
 #[derive(Debug)]
@@ -83,33 +79,17 @@ impl Process {
 
     /// Freezes it with SIGSTOP, and returns once it does not run any more.
     pub async fn pause(&self) -> Result<()> {
-        self.supervisor.signal("STOP")?;
-        self.until_frozen(true).await
+        self.freeze(true).await
     }
 
     /// Lets a paused one go on.
     pub async fn resume(&self) -> Result<()> {
-        self.supervisor.signal("CONT")?;
-        self.until_frozen(false).await
+        self.freeze(false).await
     }
 
-    async fn until_frozen(&self, wanted: bool) -> Result<()> {
+    async fn freeze(&self, frozen: bool) -> Result<()> {
         let supervisor = Arc::clone(&self.supervisor);
-        let frozen = move || {
-            let deadline = Instant::now() + PATIENCE;
-            while Instant::now() < deadline {
-                let process = supervisor.process()?.context("the program has ended")?;
-                let answer = Command::new("ps")
-                    .args(["-o", "stat=", "-p", &process.to_string()])
-                    .output()?;
-                if answer.stdout.contains(&b'T') == wanted {
-                    return Ok(());
-                }
-                std::thread::sleep(GLANCE);
-            }
-            bail!("the program neither stops nor goes on within {PATIENCE:?}")
-        };
-        blocking(frozen).await
+        blocking(move || supervisor.freeze(frozen)).await
     }
 
     async fn end(&self, signal: &'static str) -> Result<()> {

@@ -136,6 +136,23 @@ impl Supervisor {
         }
     }
 
+    /// Freezes the running server, or lets it go on, and returns once that is so.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
+        self.signal(if frozen { "STOP" } else { "CONT" })?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let process = self.process()?.with_context(|| format!("{} has ended", self.name))?;
+            let answer = Command::new("ps")
+                .args(["-o", "stat=", "-p", &process.to_string()])
+                .output()?;
+            if answer.stdout.contains(&b'T') == frozen {
+                return Ok(());
+            }
+            std::thread::sleep(GLANCE);
+        }
+        bail!("{} neither stops nor goes on within {PATIENCE:?}", self.name)
+    }
+
     /// Sends the signal to a running server and returns once it has ended.
     pub(crate) fn end(&self, signal: &str) -> Result<()> {
         let mut shell = self.shell();

@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// Builds and runs that one with optimisations; numbers of a debug build say little.
     #[arg(long, requires = "own")]
     release: bool,
+    /// Gives that one a broker of three servers.
+    #[arg(long, requires = "own")]
+    cluster: bool,
     /// Runs the binaries of this folder instead of building any.
     #[arg(long, requires = "own", conflicts_with = "release")]
     binaries: Option<PathBuf>,
@@ -60,6 +63,7 @@ pub(super) async fn run(options: Options) -> Result<ExitCode> {
     let shop = Shop::start(ShopOptions {
         binaries: Some(binaries),
         durability: Durability::Real,
+        brokers: up::brokers(options.cluster),
         progress: |step| println!("{step}"),
         ..ShopOptions::default()
     })

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Local};
 use serde::{Deserialize, Serialize};
+use testbed::Nats;
 use trace_viewer::Viewer;
 use xtask::audit::Addresses;
 use xtask::shop::{OPERATOR, PROVISIONER, Service, Shop};
@@ -33,7 +34,8 @@ pub(super) struct Running {
     pub(super) nats_url: String,
     /// The same for who provisions.
     pub(super) provisioner_url: String,
-    pub(super) nats_pid: Option<u32>,
+    /// One for each server of the broker.
+    pub(super) nats_pids: Vec<Option<u32>>,
     pub(super) postgres_pid: Option<u32>,
 }
 
@@ -64,7 +66,7 @@ impl Running {
             viewer_url: viewer.map(|viewer| format!("http://{}", viewer.http_addr())),
             nats_url: shop.nats_url(OPERATOR),
             provisioner_url: shop.nats_url(PROVISIONER),
-            nats_pid: shop.nats().pid(),
+            nats_pids: shop.brokers().servers().iter().map(Nats::pid).collect(),
             postgres_pid: shop.postgres().pid(),
         }
     }

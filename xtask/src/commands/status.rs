@@ -129,9 +129,10 @@ fn others(running: &Running) -> Vec<Row> {
     let of = |pid: Option<u32>| pid.and_then(memory_of_family);
     let mut others = vec![
         row("sandbox-gateway", &running.gateway_url, of(running.gateway_pid)),
-        row("nats-server", &address(&running.nats_url), of(running.nats_pid)),
         row("PostgreSQL", "", of(running.postgres_pid)),
     ];
+    let brokers = running.nats_url.split(',').zip(&running.nats_pids);
+    others.extend(brokers.map(|(url, pid)| row("nats-server", &address(url), of(*pid))));
     if let Some(viewer) = &running.viewer_url {
         others.push(row("trace viewer", viewer, memory(running.pid)));
     }

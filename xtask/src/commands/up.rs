@@ -11,7 +11,7 @@ use clap::Args;
 use testbed::{Durability, Tools};
 use tokio::signal::unix::{SignalKind, signal};
 use trace_viewer::Viewer;
-use xtask::shop::{GATEWAY_PORT, Ports, Service, Shop, ShopOptions};
+use xtask::shop::{BROKER_FOLDERS, GATEWAY_PORT, Ports, Service, Shop, ShopOptions};
 
 use super::ink::{Ink, say};
 use super::log::Logs;
@@ -35,13 +35,16 @@ pub(crate) struct Options {
     /// Lets everybody into the broker, and services own their databases: to start another service beside them by hand.
     #[arg(long)]
     open: bool,
+    /// Runs a broker of three servers instead of one; what the other kind held is published again.
+    #[arg(long)]
+    cluster: bool,
     /// Leaves an empty catalogue empty.
     #[arg(long)]
     no_seed: bool,
     /// The port of the private PostgreSQL; a free one when absent.
     #[arg(long, env = "SHOP_POSTGRES_PORT")]
     postgres_port: Option<u16>,
-    /// The port of the private broker; a free one when absent.
+    /// The port of the private broker, or that of the first of three; free ones when absent.
     #[arg(long, env = "SHOP_NATS_PORT")]
     nats_port: Option<u16>,
 }
@@ -89,6 +92,7 @@ async fn start(options: &Options) -> Result<(Shop, Option<Viewer>)> {
         ports: Ports::Fixed,
         postgres_port: options.postgres_port,
         nats_port: options.nats_port,
+        brokers: brokers(options.cluster),
         env: Vec::new(),
         otlp: exporting.or_else(|| viewer.as_ref().map(|viewer| format!("http://{}", viewer.otlp_addr()))),
         binaries: Some(binaries),
@@ -122,8 +126,15 @@ fn wanted(options: &Options, with_viewer: bool) -> Vec<(u16, String)> {
         wanted.push((viewer.otlp.port(), format!("spans; set {OTLP} to send them elsewhere")));
     }
     wanted.extend(options.postgres_port.map(|port| (port, "PostgreSQL".to_owned())));
-    wanted.extend(options.nats_port.map(|port| (port, "NATS".to_owned())));
+    for server in 0..brokers(options.cluster) as u16 {
+        wanted.extend(options.nats_port.map(|port| (port + server, "NATS".to_owned())));
+    }
     wanted
+}
+
+/// How many servers the broker has.
+pub(super) fn brokers(cluster: bool) -> usize {
+    if cluster { 3 } else { 1 }
 }
 
 /// Builds what is run; with this package, so that nothing is compiled twice with other features.
@@ -152,7 +163,8 @@ pub(super) async fn build(release: bool) -> Result<PathBuf> {
 
 /// Removes what the last shop has left, but not the tools.
 fn forget_everything() -> Result<()> {
-    for name in ["postgres", "nats", "gateway", "mail", "logs", "run"] {
+    let servers = ["postgres"].into_iter().chain(BROKER_FOLDERS);
+    for name in servers.chain(["gateway", "mail", "logs", "run"]) {
         let folder = data()?.join(name);
         if folder.is_symlink() {
             // PostgreSQL's folder may be a link to where its user may go.

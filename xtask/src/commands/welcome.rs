@@ -28,11 +28,9 @@ pub(super) fn text(shop: &Shop, viewer: Option<&Viewer>, ink: Ink) -> String {
     if let Some(viewer) = viewer {
         line("trace viewer", &format!("http://{}", viewer.http_addr()), "");
     }
-    line(
-        "NATS",
-        &shop.nats().url(),
-        &format!("monitor {}", shop.nats().monitor_url()),
-    );
+    for server in shop.brokers().servers() {
+        line("NATS", &server.url(), &format!("monitor {}", server.monitor_url()));
+    }
     line(
         "PostgreSQL",
         &format!("127.0.0.1:{}", shop.postgres().port()),

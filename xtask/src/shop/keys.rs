@@ -27,11 +27,12 @@ impl Keys {
         all.map(|(user, password)| (variable(user), password.clone())).collect()
     }
 
-    /// An address of the broker, `host:port`, for somebody.
-    pub(super) fn url(&self, address: &str, user: &str) -> String {
-        match self.0.get(user) {
+    /// The addresses of the broker's servers, each `host:port`, comma-separated, for somebody.
+    pub(super) fn url(&self, addresses: &str, user: &str) -> String {
+        let url = |address: &str| match self.0.get(user) {
             Some(password) => format!("nats://{user}:{password}@{address}"),
             None => format!("nats://{address}"),
-        }
+        };
+        addresses.split(',').map(url).collect::<Vec<_>>().join(",")
     }
 }

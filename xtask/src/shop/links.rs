@@ -63,17 +63,19 @@ impl Shop {
     pub fn own_nats_url(&self, service: Service) -> String {
         let address = match self.broker_link(service) {
             Ok(link) => link.address().to_string(),
-            Err(_) => self.broker_address(),
+            Err(_) => self.broker_addresses(),
         };
         self.keys.url(&address, service.name())
     }
 
     /// The address of the broker for somebody: [`PROVISIONER`](super::PROVISIONER), [`OPERATOR`](super::OPERATOR), a service.
     pub fn nats_url(&self, user: &str) -> String {
-        self.keys.url(&self.broker_address(), user)
+        self.keys.url(&self.broker_addresses(), user)
     }
 
-    fn broker_address(&self) -> String {
-        format!("127.0.0.1:{}", self.nats().port())
+    fn broker_addresses(&self) -> String {
+        let servers = self.brokers().servers().iter();
+        let addresses: Vec<String> = servers.map(|server| format!("127.0.0.1:{}", server.port())).collect();
+        addresses.join(",")
     }
 }

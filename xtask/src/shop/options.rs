@@ -16,8 +16,10 @@ pub struct ShopOptions {
     pub ports: Ports,
     /// PostgreSQL's port; none: a free one.
     pub postgres_port: Option<u16>,
-    /// The broker's port; none: a free one.
+    /// The broker's port, or that of the first of its servers, which the others follow; none: free ones.
     pub nats_port: Option<u16>,
+    /// How many servers the broker has: one, or three that all keep every stream.
+    pub brokers: usize,
     /// More environment, per service.
     pub env: Vec<(Service, String, String)>,
     /// Where spans go; none: nowhere.
@@ -28,7 +30,7 @@ pub struct ShopOptions {
     pub durability: Durability,
     /// How streams and durables are to be.
     pub provision: messaging::provision::Settings,
-    /// Whether services reach their servers through proxies that can be made to fail.
+    /// Whether services reach their servers through proxies that can be made to fail; a broker of one server only.
     pub proxied: bool,
     /// Whether everybody has the rights that it needs and no others: users at the broker, and roles that own no tables. If
     /// not, the broker lets everybody in, and a service owns its database.
@@ -49,6 +51,7 @@ impl Default for ShopOptions {
             ports: Ports::Free,
             postgres_port: None,
             nats_port: None,
+            brokers: 1,
             env: Vec::new(),
             otlp: None,
             binaries: None,
@@ -158,6 +161,15 @@ impl Home {
 
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Removes a server's folder.
+    pub(super) fn forget(&self, server: &str) -> Result<()> {
+        let folder = self.folder(server);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        Ok(())
     }
 
     /// Where the fault points of a service are armed.

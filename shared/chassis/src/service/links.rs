@@ -15,8 +15,8 @@ use sqlx::{Connection as _, PgPool};
 
 use crate::Config;
 
-/// How often the broker must show that it is there.
-const PING: Duration = Duration::from_secs(10);
+/// How often the broker must show that it is there. A server that has missed three is left for another one.
+const PING: Duration = Duration::from_secs(5);
 
 /// The database as its owner, connected to when there is something to do.
 pub(super) fn owner(url: &SecretString) -> Result<Db> {

@@ -27,8 +27,9 @@ use crate::{Db, Tx, provision};
 
 /// How long until an advisory that could not be followed is read again.
 const LATER: Duration = Duration::from_secs(2);
-/// How often it is tried to look the event up before it is buried without its content.
-const TRIES: i64 = 3;
+/// How often it is tried to look the event up before it is buried without its content: for longer than a cluster takes to
+/// elect a leader.
+const TRIES: i64 = 8;
 
 /// What the broker says of an event that it has given up.
 #[derive(Debug, Deserialize)]

@@ -15,13 +15,11 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn start(shop: &Running) -> Self {
         let services = shop.services.iter().map(|service| (service.name.as_str(), service.pid));
-        let others = [
-            ("sandbox-gateway", shop.gateway_pid),
-            ("PostgreSQL", shop.postgres_pid),
-            ("nats-server", shop.nats_pid),
-        ];
+        let others = [("sandbox-gateway", shop.gateway_pid), ("PostgreSQL", shop.postgres_pid)];
+        let brokers = shop.nats_pids.iter().map(|pid| ("nats-server", *pid));
         let known = services
             .chain(others)
+            .chain(brokers)
             .filter_map(|(name, pid)| Some((name.to_owned(), pid?)));
         Self {
             before: known.map(|(name, pid)| (name, pid, time_of_family(pid))).collect(),
