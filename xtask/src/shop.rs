@@ -67,7 +67,7 @@ impl Shop {
         let progress = options.progress;
         let home = Home::open(options.home.as_deref()).await?;
         progress("Starting PostgreSQL and NATS.");
-        let (postgres, brokers, keys) = servers::start(&home, &options).await?;
+        let (postgres, brokers, keys) = Box::pin(servers::start(&home, &options)).await?;
         let links = match options.proxied {
             true => Some(Links::open(&postgres, &brokers.servers()[0]).await?),
             false => None,
@@ -84,7 +84,7 @@ impl Shop {
             postgres,
             home,
         };
-        shop.prepare().await?;
+        Box::pin(shop.prepare()).await?;
         shop.programs = shop.launch().await?;
         try_join_all(shop.programs.keys().map(|name| shop.ready(name))).await?;
         if options.seed {

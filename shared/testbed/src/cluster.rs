@@ -30,9 +30,8 @@ impl Cluster {
         let routes: Vec<u16> = places.iter().map(|_| free_port()).collect::<Result<_>>()?;
         let mut servers = Vec::with_capacity(places.len());
         for (index, place) in places.into_iter().enumerate() {
-            let membership = membership(index, &routes);
-            let started = Nats::start_told(place, &(membership + configuration), variables.to_vec());
-            servers.push(started.await?);
+            let all = membership(index, &routes) + configuration;
+            servers.push(Nats::start_told(place, &all, variables.to_vec()).await?);
         }
         let cluster = Self { servers };
         cluster.healthy().await?;

@@ -12,7 +12,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// A port of this machine, and where connections to it go; all addresses of a name take turns.
     #[arg(required = true, value_name = "PORT=HOST:PORT")]
     ways: Vec<Way>,
