@@ -86,7 +86,7 @@ async fn deliver_again(world: &World) -> anyhow::Result<()> {
 /// A message that is no event becomes a dead letter of whoever hears its subject.
 #[allow(clippy::disallowed_methods, reason = "a misbehaving producer is what is played here")]
 async fn tell_nonsense(world: &World) -> anyhow::Result<()> {
-    let jetstream = async_nats::jetstream::new(async_nats::connect(world.shop.nats().url()).await?);
+    let jetstream = world.jetstream().await?;
     let told = jetstream.publish("shop.order.OrderPlaced", "nonsense".into()).await?;
     told.await?;
     Ok(())
