@@ -227,7 +227,9 @@ impl Workshop<'_> {
     async fn with_copy(&self, service: Service, statements: &str) -> anyhow::Result<Report> {
         let postgres = self.world.shop.postgres();
         let mut admin = PgConnection::connect(&postgres.socket_url("postgres")).await?;
-        let create = format!("create database {COPY} template {}", service.database());
+        // Its owner's, who checks foreign keys.
+        let name = service.database();
+        let create = format!("create database {COPY} template {name} owner {name}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await?;
         let mut copy = PgConnection::connect(&postgres.socket_url(COPY)).await?;
         let broken = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
