@@ -223,12 +223,13 @@ async fn one_replica_becomes_three() {
         current == 4 * 2
     })
     .await;
-    let durable: jetstream::consumer::Consumer<pull::Config> = jetstream
-        .get_consumer_from_stream("inventory", "PAYMENT")
-        .await
-        .unwrap();
-    let cluster_of_durable = durable.cached_info().cluster.clone().unwrap();
-    assert_eq!(cluster_of_durable.replicas.len(), 2);
+    eventually("the durable has three replicas as well", async || {
+        let durable = jetstream.get_consumer_from_stream("inventory", "PAYMENT").await;
+        let durable: jetstream::consumer::Consumer<pull::Config> = durable.unwrap();
+        let cluster = durable.cached_info().cluster.clone().unwrap_or_default();
+        cluster.replicas.len() == 2
+    })
+    .await;
     eventually("all is published", async || told(&jetstream).await.len() == 200).await;
     assert_in_order(&told(&jetstream).await);
     drop(cluster);
