@@ -72,9 +72,8 @@ pub async fn migrate(service: Service, owner_url: &str) -> Result<()> {
 async fn attempt(service: Service, options: &PgConnectOptions) -> Result<()> {
     let mut owner = options.connect().await?;
     service.migrations().run(&mut owner).await?;
-    let mut granting = owner.begin().await?;
-    granting.execute(GRANTS).await.context("nothing can be granted")?;
-    granting.commit().await?;
+    // One statement: all or nothing.
+    owner.execute(GRANTS).await.context("nothing can be granted")?;
     Ok(owner.close().await?)
 }
 
