@@ -242,7 +242,7 @@ impl Payment {
 }
 
 /// The one refund that a return can have.
-pub fn return_refund_id(return_id: Uuid) -> Uuid {
+pub(super) fn return_refund_id(return_id: Uuid) -> Uuid {
     derive_id(return_id, "refund")
 }
 
