@@ -85,6 +85,14 @@ async fn by_hand(world: &World, id: Uuid, what: &str) {
     done.await.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
+async fn known_to_the_warehouse(world: &World, id: Uuid) {
+    let path = format!("{}/v1/shipments/{id}", world.shop.url(Service::Warehouse));
+    let known = world.until("the warehouse knows of the parcel", || async {
+        Ok(world.http.get(&path).send().await?.status().is_success().then_some(()))
+    });
+    known.await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
 #[test]
 fn a_shipped_order_is_not_cancellable() {
     run(async {
@@ -104,7 +112,8 @@ fn a_wish_to_cancel_that_crosses_the_parcel_is_rejected() {
     run(async {
         let world = World::open(&[(Service::Warehouse, "WAREHOUSE_AUTO", "false")]).await;
         let id = world.place(&Wish::of("TEA-ASSAM")).await;
-        world.reached(id, "CONFIRMED").await;
+        // Or else nobody would tell it of the order any more.
+        known_to_the_warehouse(&world, id).await;
         let stood_still = world.shop.pause(Service::Order).await;
         stood_still.unwrap_or_else(|error| panic!("{error:#}"));
         by_hand(&world, id, "dispatch").await;
