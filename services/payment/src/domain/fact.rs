@@ -64,7 +64,7 @@ pub enum Fact {
     },
     /// The money is to go back.
     RefundRequested {
-        /// The refund, also its idempotency key.
+        /// The refund, also its first idempotency key.
         refund_id: Uuid,
         /// In minor units.
         amount: i64,
@@ -82,7 +82,7 @@ pub enum Fact {
     },
     /// Goods came back: what they cost is to go back.
     ReturnRefundRequested {
-        /// The refund, also its idempotency key.
+        /// The refund, also its first idempotency key.
         refund_id: Uuid,
         /// The return.
         return_id: Uuid,

@@ -42,19 +42,22 @@ async fn a_backlog_is_drained_in_bounded_batches_and_never_counted_to_its_end() 
     assert_in_order(&world.stream().await);
 }
 
-/// Row 38: what was published gives its room back, so the outbox is no larger after the third load than after the first.
+/// Row 38: what was published gives its room back, so the outbox is no larger after the third load than after the
+/// first. A vacuum spares what any snapshot of the server may still see and every page of a table that is in use, so
+/// it is repeated until it was alone; it never is if the relay leaves a transaction open.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_outbox_does_not_grow_with_what_went_through_it() {
     let world = World::new().await;
     let _replica = world.replica().await.relaying_by(RELAY);
-    let mut sizes = Vec::new();
     for _ in 0..3 {
         fill(&world.pool, 5_000, 50).await;
         world.all_published().await;
-        sqlx::query("vacuum outbox").execute(&world.pool).await.unwrap();
-        sizes.push(world.count("select pg_table_size('outbox')").await);
+        eventually("the outbox has given its room back", async || {
+            sqlx::query("vacuum outbox").execute(&world.pool).await.unwrap();
+            world.count("select pg_relation_size('outbox')").await == 0
+        })
+        .await;
     }
-    assert!(sizes[2] <= sizes[0], "{sizes:?}");
 }
 
 /// Row 4: whatever part of a batch was published when the process died, each is in the stream once.
