@@ -4,6 +4,9 @@ use xtask::audit::{Addresses, Audit, Scope};
 
 use crate::{PATIENCE, World};
 
+/// What does not hold while a broker has forgotten something.
+const PUBLISHED: &str = "the-streams-hold-what-was-published";
+
 impl World {
     /// An auditor of this shop.
     pub fn auditor(&self) -> Audit {
@@ -20,6 +23,17 @@ impl World {
         self.drained().await.unwrap_or_else(|error| panic!("{error:#}"));
         check(&auditor, Scope::Everything).await;
         assert_eq!(self.violations(), Vec::<String>::new(), "somebody lacks a right");
+    }
+
+    /// Waits until every stream holds again what its owner once published to it: a service that has nothing to tell only
+    /// looks for it now and then.
+    pub async fn remembered(&self) {
+        let looked = self.until("the streams hold what was published", || async {
+            let report = self.auditor().run(Scope::Everything).await?;
+            let forgotten = report.breaches().any(|(invariant, _)| invariant == PUBLISHED);
+            Ok((!forgotten).then_some(()))
+        });
+        looked.await.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// What the broker has refused since it was started, line by line.

@@ -27,6 +27,7 @@ fn orders_end_well_although_the_broker_lost_its_latest_events() {
             nats.restart().await
         };
         let placed = under_load(&world, 150, forgetting).await;
+        world.remembered().await;
         all_end_well(&world, placed).await;
     });
 }
@@ -46,6 +47,7 @@ fn orders_end_well_although_every_stream_was_deleted() {
             world.provision().await
         };
         let placed = Box::pin(under_load(&world, 120, deleting)).await;
+        world.remembered().await;
         all_end_well(&world, placed).await;
     });
 }
