@@ -20,13 +20,13 @@ fn orders_end_well_although_the_broker_lost_its_latest_events() {
             nats.stop().await?;
             copy(&store, &backup)?;
             nats.restart().await?;
-            accepted(&world, 90).await?;
+            accepted(&world, 70).await?;
             nats.kill().await?;
             std::fs::remove_dir_all(&store)?;
             copy(&backup, &store)?;
             nats.restart().await
         };
-        let placed = under_load(&world, 150, forgetting).await;
+        let placed = under_load(&world, 110, forgetting).await;
         world.remembered().await;
         all_end_well(&world, placed).await;
     });
@@ -38,15 +38,15 @@ fn orders_end_well_although_every_stream_was_deleted() {
     run(async {
         let world = World::open(&[]).await;
         let deleting = async {
-            accepted(&world, 60).await?;
+            accepted(&world, 40).await?;
             let jetstream = world.jetstream().await?;
             for service in TELLERS {
                 jetstream.delete_stream(service.name().to_uppercase()).await?;
             }
-            accepted(&world, 75).await?;
+            accepted(&world, 55).await?;
             world.provision().await
         };
-        let placed = Box::pin(under_load(&world, 120, deleting)).await;
+        let placed = Box::pin(under_load(&world, 90, deleting)).await;
         world.remembered().await;
         all_end_well(&world, placed).await;
     });

@@ -90,7 +90,7 @@ fn any_service_killed_under_load_and_started_again_loses_and_doubles_nothing() {
             }
             Ok(())
         };
-        let placed = under_load(&world, 400, killing).await;
+        let placed = under_load(&world, 250, killing).await;
         all_end_well(&world, placed).await;
     });
 }
@@ -109,7 +109,7 @@ fn a_broker_killed_under_load_and_started_again_loses_nothing_and_refuses_nobody
             }
             Ok(())
         };
-        let placed = under_load(&world, 250, killing).await;
+        let placed = under_load(&world, 150, killing).await;
         all_end_well(&world, placed).await;
     });
 }
@@ -125,7 +125,7 @@ fn databases_that_stop_at_once_and_start_again_lose_nothing() {
             world.shop.postgres().restart().await?;
             Ok(())
         };
-        let placed = under_load(&world, 150, stopping).await;
+        let placed = under_load(&world, 100, stopping).await;
         all_end_well(&world, placed).await;
     });
 }
@@ -142,7 +142,7 @@ fn a_gateway_killed_under_load_and_started_again_charges_nobody_twice() {
             accepted(&world, 65).await?;
             world.shop.start_gateway().await
         };
-        let placed = under_load(&world, 150, killing).await;
+        let placed = under_load(&world, 100, killing).await;
         all_end_well(&world, placed).await;
     });
 }

@@ -204,17 +204,17 @@ fn a_relay_that_comes_back_from_the_dead_harms_nothing() {
         let balancer = Balancer::over([first, second])
             .await
             .unwrap_or_else(|error| panic!("{error}"));
-        let mut placed = orders(&balancer, 40).await;
+        let mut placed = orders(&balancer, 25).await;
         replica.pause().await.unwrap_or_else(|error| panic!("{error:#}"));
         // Through the one that is awake; half of them are in lanes that the sleeper holds, until its session times out.
-        for number in 0..40 {
+        for number in 0..25 {
             placed.push(world.place(&Wish::of(SKUS[number % SKUS.len()])).await);
         }
         for id in &placed {
             world.ended(*id).await;
         }
         replica.resume().await.unwrap_or_else(|error| panic!("{error:#}"));
-        placed.extend(orders(&balancer, 40).await);
+        placed.extend(orders(&balancer, 25).await);
         for id in &placed {
             world.ended(*id).await;
         }
