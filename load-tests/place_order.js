@@ -42,7 +42,8 @@ export const options = {
       rate: RATE,
       timeUnit: "1s",
       duration: DURATION,
-      preAllocatedVUs: Math.min(VUS, Math.max(10, RATE)),
+      // One that were made only when it is needed would miss its arrival.
+      preAllocatedVUs: VUS,
       maxVUs: VUS,
       gracefulStop: "5m",
     },
